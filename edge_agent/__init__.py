@@ -1,0 +1,1 @@
+"""The agent on the terminal: one card visit at a time, journalled before it is shown."""

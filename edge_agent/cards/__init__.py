@@ -1,0 +1,1 @@
+"""Knows cards and does no input or output: APDUs in, values out."""

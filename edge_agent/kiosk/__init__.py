@@ -1,0 +1,1 @@
+"""The only web code on the terminal: shows a screen, takes a request."""

@@ -1,0 +1,1 @@
+"""The reader firmware (MicroPython). Imports nothing of ours."""

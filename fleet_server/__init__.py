@@ -1,0 +1,1 @@
+"""The fleet server: web, ingest and enrolment. It never sees a citizen."""

@@ -1,0 +1,1 @@
+"""The `govah` command, the simulators and the demo."""

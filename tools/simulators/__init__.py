@@ -1,0 +1,1 @@
+"""Simulators of what other parties own: the card, its issuer, NIX, the registry. They are products."""
