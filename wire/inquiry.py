@@ -28,7 +28,7 @@ Certificate = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 
 
 class TraceHeader(Message, frozen=True):
-    """Signed by the terminal as `TRACE_TYPE`. Requests are traceable, answers are not (decree 004, article 3 note 2)."""
+    """Signed by the terminal as `TRACE_TYPE`. Requests are traceable, answers are not (decree 004, art. 3 note 2)."""
 
     trace_id: Id16
     from_agency: Label
