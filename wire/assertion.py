@@ -15,7 +15,7 @@ import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from wire import cbor, cose, loa, tracking_code
-from wire.fields import Digest, Id16, Label, Message, MessageRefusedError, from_map, to_map
+from wire.fields import Digest, Id16, Label, Message, MessageRefusedError, encode, from_map
 
 TYPE: Final = "govah-assertion;v=1"
 TYPE_FAMILY: Final = "govah-assertion;v="
@@ -88,8 +88,12 @@ class Verdict:
 
 
 def sign(claims: Claims, key: ec.EllipticCurvePrivateKey) -> bytes:
-    """The token: the registry's signature over `claims`."""
-    return cose.sign(cbor.encode(to_map(claims)), key, TYPE)
+    """The token: the registry's signature over `claims`.
+
+    Raises:
+        MessageRefusedError: a claim out of its bounds.
+    """
+    return cose.sign(encode(claims), key, TYPE)
 
 
 def verify(token: bytes, keys: Mapping[bytes, ec.EllipticCurvePublicKey], *, audience: str | None, at: int) -> Verdict:
@@ -128,12 +132,16 @@ def _judge(payload: bytes, *, audience: str | None, at: int) -> Verdict:
     """What a token with a valid signature is worth to `audience` at `at`."""
     try:
         claims = from_map(cbor.decode(payload, max_bytes=MAX_BYTES), Claims)
-        tracking_code.parse(claims.trk)
+        code = tracking_code.parse(claims.trk)
     except (cbor.CborRefusedError, MessageRefusedError, tracking_code.TrackingCodeError) as exc:
         return Verdict(Outcome.CANNOT_CHECK, f"signed, but not well formed: {exc}")
-    if loa.known_policy(claims.pol) and loa.level(claims.evb, claims.pol) < claims.loa:
+    if code != claims.trk:
+        return Verdict(Outcome.CANNOT_CHECK, "its tracking code is not in its one form", claims)
+    if not loa.known_policy(claims.pol):
+        return Verdict(Outcome.CANNOT_CHECK, "a policy that this verifier does not know", claims)
+    if loa.level(claims.evb, claims.pol) < claims.loa:
         return Verdict(Outcome.CANNOT_CHECK, "its evidence does not reach its level", claims)
-    if not claims.nbf <= claims.iat <= claims.exp:
+    if not claims.nbf <= claims.iat <= claims.exp <= claims.iat + USE_WITHIN_S:
         return Verdict(Outcome.CANNOT_CHECK, "its times contradict each other", claims)
     if audience is None or audience != claims.aud:
         return Verdict(Outcome.OTHER_AUDIENCE, "issued for another relying party", claims)

@@ -22,6 +22,7 @@ ES256 = -7
 _ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _TAG_SIGN1 = b"\xd2"
 MAX_SIGN1_BYTES = 256 * 1024
+_MAX_PROTECTED_BYTES = 512
 
 
 class SignatureRefusedError(Exception):
@@ -51,11 +52,21 @@ def thumbprint(key: ec.EllipticCurvePublicKey) -> bytes:
 
 
 def sign(payload: bytes, key: ec.EllipticCurvePrivateKey, message_type: str) -> bytes:
-    """Sign `payload` as `message_type` (for example ``govah-assertion;v=1``)."""
+    """Sign `payload` as `message_type` (for example ``govah-assertion;v=1``).
+
+    Raises:
+        ValueError: the key is not on P-256.
+        cbor.CborRefusedError: the envelope would be one that `parse` refuses.
+    """
+    if not _is_p256(key):
+        raise ValueError("ES256 here means a key on P-256")
     protected = cbor.encode({1: ES256, 4: key_id(key.public_key()), 16: message_type})
     r, s = utils.decode_dss_signature(key.sign(_to_be_signed(protected, payload), ec.ECDSA(SHA256())))
     signature = raw_signature(r, min(s, _ORDER - s))
-    return _TAG_SIGN1 + cbor.encode([protected, {}, payload, signature])
+    envelope = _TAG_SIGN1 + cbor.encode([protected, {}, payload, signature])
+    if len(envelope) > MAX_SIGN1_BYTES or len(protected) > _MAX_PROTECTED_BYTES:
+        raise cbor.CborRefusedError("too long to be read again")
+    return envelope
 
 
 def parse(data: bytes) -> Sign1:
@@ -73,8 +84,10 @@ def parse(data: bytes) -> Sign1:
             pass
         case _:
             raise cbor.CborRefusedError("not a COSE_Sign1 array with an empty unprotected header")
-    match cbor.decode(protected, max_bytes=512):
-        case {1: int() as alg, 4: bytes() as kid, 16: str() as message_type, **others} if not others:
+    match cbor.decode(protected, max_bytes=_MAX_PROTECTED_BYTES):
+        case {1: int() as alg, 4: bytes() as kid, 16: str() as message_type, **others} if not (
+            others or isinstance(alg, bool)
+        ):
             return Sign1(alg, kid, message_type, payload, protected, signature)
         case _:
             raise cbor.CborRefusedError("protected header is not {alg, kid, type}")
@@ -84,8 +97,11 @@ def verify(envelope: Sign1, key: ec.EllipticCurvePublicKey) -> None:
     """Check the signature of a parsed envelope under `key`.
 
     Raises:
-        SignatureRefusedError: another algorithm, another length, a high S, or a signature of another key or content.
+        SignatureRefusedError: another algorithm, another length, a high S, a key that is not on P-256, or a signature
+            of another key or content.
     """
+    if not _is_p256(key):
+        raise SignatureRefusedError("not a key on P-256")
     if envelope.alg != ES256 or len(envelope.signature) != 64:
         raise SignatureRefusedError("not an ES256 signature")
     r = int.from_bytes(envelope.signature[:32])
@@ -119,6 +135,13 @@ def open_signed(data: bytes, key: ec.EllipticCurvePublicKey, message_type: str) 
 def raw_signature(r: int, s: int) -> bytes:
     """r and s as 32 big-endian bytes each (RFC 9053 section 2.1)."""
     return r.to_bytes(32) + s.to_bytes(32)
+
+
+def _is_p256(key: object) -> bool:
+    """Keys come out of certificates, so the declared type is only a hope: RSA and other curves arrive here too."""
+    return isinstance(key, ec.EllipticCurvePublicKey | ec.EllipticCurvePrivateKey) and isinstance(
+        key.curve, ec.SECP256R1
+    )
 
 
 def _to_be_signed(protected: bytes, payload: bytes) -> bytes:

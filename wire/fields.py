@@ -6,18 +6,24 @@ peer may say more; a missing key takes the default or is refused; every value is
 
 from __future__ import annotations
 
-from typing import Annotated, Any, ClassVar, TypeVar
+import re
+from typing import Annotated, Any, ClassVar, Final, TypeVar
 
 import msgspec
 
 from wire import cbor
 
 MAX_MESSAGE_BYTES = 32 * 1024
+_ENUM_VALUE = re.compile(r"Invalid enum value \S+")
 
 Digest = Annotated[bytes, msgspec.Meta(min_length=32, max_length=32)]
 Id16 = Annotated[bytes, msgspec.Meta(min_length=16, max_length=16)]
-Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
-Text = Annotated[str, msgspec.Meta(max_length=256)]
+
+# No control characters, line separators or bidi overrides: these texts reach terminals, logs and signed slips, where
+# such a character would let one field look like another. The joiners that Persian needs are not among them.
+PLAIN: Final = r"\A[^\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]*\Z"
+Label = Annotated[str, msgspec.Meta(min_length=1, max_length=64, pattern=PLAIN)]
+Text = Annotated[str, msgspec.Meta(max_length=256, pattern=PLAIN)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 TimeMs = Annotated[int, msgspec.Meta(ge=0, le=2**53)]
 """Milliseconds since 1970 UTC."""
@@ -41,8 +47,14 @@ M = TypeVar("M", bound=Message)
 
 
 def encode(message: Message) -> bytes:
-    """The deterministic encoding; fields that are None are left out."""
-    return cbor.encode(to_map(message))
+    """The deterministic encoding; fields that are None are left out.
+
+    Raises:
+        MessageRefusedError: a value of another type or out of bounds; what `decode` refuses is never sent.
+    """
+    value = to_map(message)
+    from_map(value, type(message))
+    return cbor.encode(value)
 
 
 def decode(data: bytes, kind: type[M], *, max_bytes: int = MAX_MESSAGE_BYTES) -> M:
@@ -72,8 +84,13 @@ def from_map(value: object, kind: type[M]) -> M:
     if not isinstance(value, dict):
         raise MessageRefusedError("not a map")
     named = {name: value[key] for key, name in kind.KEYS.items() if key in value}
+    for name, item in named.items():
+        # a field that is left out and one that is null would be two encodings of one message
+        if item is None:
+            raise MessageRefusedError(f"null - at `$.{name}`")
     try:
-        return msgspec.convert(named, kind, strict=True)
+        # bytes as builtin: without it, text is taken for base64 and becomes the bytes of another message
+        return msgspec.convert(named, kind, strict=True, builtin_types=(bytes,))
     except msgspec.ValidationError as exc:
-        # msgspec names the path and the rule, never the value that broke it
-        raise MessageRefusedError(str(exc)) from exc
+        # msgspec names the path and the rule, and a value only for enumerations: not even that one goes on
+        raise MessageRefusedError(_ENUM_VALUE.sub("Invalid enum value", str(exc))) from None

@@ -24,6 +24,13 @@ MAX_ENVELOPE_BYTES: Final = 128 * 1024
 CHALLENGE_LIFETIME_S: Final = 120
 
 Blob = Annotated[bytes, msgspec.Meta(max_length=64 * 1024)]
+GroupHashes = Annotated[
+    dict[
+        Annotated[int, msgspec.Meta(ge=1, le=16)],
+        Annotated[bytes, msgspec.Meta(min_length=20, max_length=64)],
+    ],
+    msgspec.Meta(min_length=1, max_length=16),
+]
 Certificate = Annotated[bytes, msgspec.Meta(min_length=1, max_length=4096)]
 
 
@@ -86,7 +93,7 @@ class AssertRequest(Message, frozen=True):
     nonce: Digest
     security_object: Blob
     """EF.SOD as read."""
-    group_hashes: dict[int, bytes]
+    group_hashes: GroupHashes
     """Data group number to the hash of the group as read, in the security object's algorithm."""
     verdict_status: Annotated[bytes, msgspec.Meta(max_length=128)]
     verdict_signature: Annotated[bytes, msgspec.Meta(min_length=64, max_length=64)]

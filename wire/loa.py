@@ -34,7 +34,9 @@ class Evidence(IntFlag):
 SPINE_POLICY: Final = "loa-policy/spine-0"
 """The first policy: no PIN and no matching yet, so it never gives more than level 2."""
 
-_GENUINE = Evidence.PASSIVE_AUTH | Evidence.STATUS_FRESH
+# CHIP_AUTH does not count: chip authentication is Diffie-Hellman with a static key, so it proves the chip to the reader
+# alone and cannot carry the transaction's hash. Only the card's own signature does.
+_GENUINE = Evidence.PASSIVE_AUTH | Evidence.STATUS_FRESH | Evidence.CARD_SIGNED
 
 
 def level(evidence: int, policy: str) -> int:
@@ -47,7 +49,7 @@ def level(evidence: int, policy: str) -> int:
     bits = Evidence(evidence)
     if Evidence.PASSIVE_AUTH not in bits:
         return 0
-    if _GENUINE not in bits or not bits & (Evidence.CHIP_AUTH | Evidence.CARD_SIGNED):
+    if _GENUINE not in bits:
         return 1
     return 2
 

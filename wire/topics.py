@@ -42,6 +42,12 @@ class UpTopic:
     kind: Up
 
 
+@dataclass(frozen=True, slots=True)
+class DownTopic:
+    terminal: str
+    kind: Down
+
+
 def terminal_id(text: str) -> str:
     """`text` if it may name a terminal: certificate CN, DNS SAN, MQTT client id and topic level at once.
 
@@ -83,3 +89,16 @@ def parse_up(topic: str) -> UpTopic:
             return UpTopic(terminal_id(terminal), Up(kind))
         case _:
             raise TopicRefusedError("not an up topic of fl/v1")
+
+
+def parse_down(topic: str) -> DownTopic:
+    """Who is told what on `topic`.
+
+    Raises:
+        TopicRefusedError: not exactly a ``dn`` topic of this version.
+    """
+    match topic.split("/") if len(topic) <= 200 else []:
+        case ["fl", "v1", terminal, "dn", kind] if kind in list(Down):
+            return DownTopic(terminal_id(terminal), Down(kind))
+        case _:
+            raise TopicRefusedError("not a dn topic of fl/v1")
