@@ -1,0 +1,224 @@
+"""The fleet server's configuration: one TOML file in the data directory, read once at the start of each process.
+
+`Layout` says where things lie in the data directory; everything there is private to the server's user.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from fleet_server.errors import ConfigError
+
+CONFIG_NAME: Final = "fleet.toml"
+
+
+def _bounded(default: Any, low: int, high: int) -> Any:
+    return field(default=default, metadata={"low": low, "high": high})
+
+
+def _port() -> Any:
+    return field(metadata={"low": 1, "high": 65535})
+
+
+def _host() -> Any:
+    return field(default="127.0.0.1")
+
+
+@dataclass(frozen=True, slots=True)
+class WebConfig:
+    """Pages and API. `url` is how people's browsers reach it."""
+
+    port: int = _port()
+    host: str = _host()
+
+
+@dataclass(frozen=True, slots=True)
+class EstConfig:
+    """Enrolment (RFC 7030): its own TLS listener."""
+
+    port: int = _port()
+    host: str = _host()
+    code_life_s: int = _bounded(24 * 3600, 60, 30 * 24 * 3600)
+    certificate_days: int = _bounded(90, 1, 397)
+    attempts_per_serial: int = _bounded(10, 1, 1000)
+    """Refused attempts on one serial within `attempts_window_s`, then 429."""
+    attempts_window_s: int = _bounded(600, 1, 24 * 3600)
+    attempts_per_s: int = _bounded(50, 1, 10_000)
+    """Enrolments of all serials together, refused or not."""
+
+
+@dataclass(frozen=True, slots=True)
+class BrokerConfig:
+    """The MQTT broker that we render a configuration for."""
+
+    port: int = _port()
+    host: str = _host()
+    engine: str = "mosquitto"
+    max_packet_bytes: int = _bounded(64 * 1024, 1024, 1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class IngestConfig:
+    """The process that stores what terminals say. `metrics_port` is on loopback only."""
+
+    metrics_port: int = _port()
+    batch_messages: int = _bounded(1000, 1, 10_000)
+    linger_ms: int = _bounded(20, 1, 1000)
+    mark_interval_s: int = _bounded(60, 2, 3600)
+    health_interval_s: int = _bounded(60, 1, 3600)
+    """How often terminals report; one that is silent for three times this is lost."""
+    outbox_poll_ms: int = _bounded(500, 50, 60_000)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything. `data_dir` is where the file was found."""
+
+    data_dir: Path
+    web: WebConfig
+    est: EstConfig
+    broker: BrokerConfig
+    ingest: IngestConfig
+    database_url: str = ""
+    """Empty: SQLite in the data directory."""
+
+    @property
+    def layout(self) -> Layout:
+        return Layout(self.data_dir)
+
+    @property
+    def database(self) -> str:
+        """The URL for `db.open_engine`."""
+        return self.database_url or f"sqlite:///{self.layout.database}"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths in the data directory."""
+
+    data_dir: Path
+
+    @property
+    def config(self) -> Path:
+        return self.data_dir / CONFIG_NAME
+
+    @property
+    def database(self) -> Path:
+        return self.data_dir / "fleet.sqlite"
+
+    @property
+    def ca_certificate(self) -> Path:
+        return self.data_dir / "ca.pem"
+
+    @property
+    def ca_key(self) -> Path:
+        return self.data_dir / "ca.key"
+
+    @property
+    def crl(self) -> Path:
+        return self.data_dir / "ca.crl"
+
+    @property
+    def broker_dir(self) -> Path:
+        return self.data_dir / "broker"
+
+    @property
+    def ingest_lock(self) -> Path:
+        return self.data_dir / "ingest.lock"
+
+    def certificate(self, name: str) -> Path:
+        """The certificate of our own server or client `name` (``broker``, ``est``, ``ingest``)."""
+        return self.data_dir / f"{name}.pem"
+
+    def key(self, name: str) -> Path:
+        return self.data_dir / f"{name}.key"
+
+
+_SECTIONS: Final[dict[str, type[Any]]] = {
+    "web": WebConfig, "est": EstConfig, "broker": BrokerConfig, "ingest": IngestConfig,
+}  # fmt: skip
+T = TypeVar("T")
+
+
+def load(data_dir: Path) -> Config:
+    """Read `data_dir`/fleet.toml.
+
+    Raises:
+        ConfigError: with every problem of the file.
+    """
+    path = Layout(data_dir).config
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError([f"{path}: {exc.strerror}; run `govah fleet init` first"]) from exc
+    return parse(text, data_dir)
+
+
+def parse(text: str, data_dir: Path) -> Config:
+    """The configuration in `text`.
+
+    Raises:
+        ConfigError: with every problem: not TOML, unknown keys, missing keys, other types, values out of bounds.
+    """
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError([f"not TOML: {exc}"]) from exc
+    problems: list[str] = []
+    sections: dict[str, Any] = {
+        name: _section(kind, raw.pop(name, {}), name, problems) for name, kind in _SECTIONS.items()
+    }
+    url = raw.pop("database_url", "")
+    if not isinstance(url, str):
+        problems.append("database_url: must be text")
+    problems += [f"{key}: unknown" for key in raw]
+    if sections["broker"] is not None and sections["broker"].engine != "mosquitto":
+        problems.append("broker.engine: only mosquitto is known")
+    if problems:
+        raise ConfigError(problems)
+    return Config(data_dir=data_dir, database_url=url, **sections)
+
+
+def render(config: Config) -> str:
+    """The TOML that `parse` reads back to the same values."""
+    lines = ["# Govah fleet server. Every key that is left out takes its default; unknown keys are refused."]
+    if config.database_url:
+        lines.append(f"database_url = {_toml(config.database_url)}")
+    for name in _SECTIONS:
+        lines += ["", f"[{name}]"]
+        section = getattr(config, name)
+        lines += [f"{item.name} = {_toml(getattr(section, item.name))}" for item in dataclasses.fields(section)]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: str | int) -> str:
+    if isinstance(value, int):
+        return str(value)
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _section(kind: type[T], raw: object, name: str, problems: list[str]) -> T | None:
+    """One table as a dataclass; None when `problems` grew."""
+    if not isinstance(raw, dict):
+        problems.append(f"{name}: must be a table")
+        return None
+    before = len(problems)
+    values: dict[str, Any] = {}
+    for item in dataclasses.fields(kind):  # type: ignore[arg-type] # every section is a dataclass
+        where = f"{name}.{item.name}"
+        if item.name not in raw:
+            if item.default is dataclasses.MISSING:
+                problems.append(f"{where}: missing")
+            continue
+        value = values[item.name] = raw.pop(item.name)
+        wanted = int if "low" in item.metadata else str
+        if type(value) is not wanted:
+            problems.append(f"{where}: must be {'a whole number' if wanted is int else 'text'}")
+        elif wanted is int and not item.metadata["low"] <= value <= item.metadata["high"]:
+            problems.append(f"{where}: must be {item.metadata['low']} to {item.metadata['high']}")
+    problems += [f"{name}.{key}: unknown" for key in raw]
+    return kind(**values) if len(problems) == before else None
