@@ -56,3 +56,9 @@ class CardExpiredError(CardError):
     """The date on the card has passed."""
 
     failure = Failure.CARD_EXPIRED
+
+
+class TrustListRefusedError(Exception):
+    """The trust list of card issuers cannot be used: no visit starts until there is one."""
+
+    failure: Failure = Failure.TRUST_LIST_MISSING
