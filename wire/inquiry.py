@@ -22,6 +22,12 @@ ANSWER_TYPE: Final = "govah-answer;v=1"
 TIME_TYPE: Final = "govah-time;v=1"
 MAX_ENVELOPE_BYTES: Final = 128 * 1024
 CHALLENGE_LIFETIME_S: Final = 120
+MAX_ANSWER_BYTES: Final = 48 * 1024
+MEDIA_TYPE: Final = "application/cbor"
+IDENTITY_SERVICE: Final = "10031094100"
+"""The identity inquiry service as decree 000 prints it: eleven digits, kept as text, not a valid legal id."""
+CARD_ASSERTION: Final = "nocr.card_assertion"
+"""The card assertion's id in the permission matrix."""
 
 Blob = Annotated[bytes, msgspec.Meta(max_length=64 * 1024)]
 GroupHashes = Annotated[
@@ -138,6 +144,14 @@ class Answer(Message, frozen=True):
     }  # fmt: skip
 
 
+class TimeRequest(Message, frozen=True):
+    """Asks for the registry's signed time; not signed, for whoever asks has no trusted time yet."""
+
+    nonce: Id16
+
+    KEYS: ClassVar = {1: "nonce"}
+
+
 class TimeAnswer(Message, frozen=True):
     """Signed by the registry as `TIME_TYPE`; `nonce` is the asker's, so an old answer cannot be replayed."""
 
@@ -161,5 +175,11 @@ def card_challenge(*, nonce: bytes, terminal: bytes, audience: str, txh: bytes, 
 
 
 def verdict_digest_input(challenge: bytes, status: bytes) -> bytes:
-    """What the card's key 03 signs with SHA-256: label, 0, challenge, status as the card itself filled it."""
+    """What the card's key 03 signs with SHA-256: label, 0, challenge, status as the card itself filled it.
+
+    Raises:
+        ValueError: the challenge is not 32 bytes; with another length its end could pass for the status's beginning.
+    """
+    if len(challenge) != 32:
+        raise ValueError("a challenge has 32 bytes")
     return b"NCP-R1/verdict/1\x00" + challenge + status

@@ -1,0 +1,1 @@
+"""Tests of the codecs. `examples` builds messages and tokens of every kind."""
