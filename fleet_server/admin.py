@@ -16,6 +16,8 @@ from fleet_server.db import admin_links, admin_sessions
 TOKEN_BYTES: Final = 32
 LINK_LIFE_MS: Final = 24 * 3600 * 1000
 SESSION_LIFE_MS: Final = 12 * 3600 * 1000
+LOGIN_PATH: Final = "/login/"
+"""The token follows. The web application serves this path and keeps it out of its access log."""
 
 
 def token_hash(token: str) -> bytes:
