@@ -69,7 +69,8 @@ class JournalSection(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Kiosk(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    port: Port
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)]
+    """0: any free one; the agent's ready line says which."""
     host: Label = "127.0.0.1"
 
 

@@ -1,0 +1,384 @@
+"""The counter: takes wishes for visits, serves them one at a time, shows each state, and commits before it shows.
+
+Implements `edge_agent.kiosk.desk.Desk`. What happens *within* a visit is `edge_agent.station`; here is what happens
+around it: may one start, which card is it for, how did it end, who is told.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from edge_agent import book
+from edge_agent.cards.errors import CardError
+from edge_agent.clock import ClockNotTrustedError, TrustedClock
+from edge_agent.errors import InquiryError, JournalFullError, ReaderError
+from edge_agent.journal import Journal, OpenedVisit
+from edge_agent.kiosk.desk import (
+    Screen,
+    Step,
+    VisitRefusedError,
+    VisitRequest,
+    VisitState,
+    VisitView,
+)
+from edge_agent.pcsc import Readers
+from edge_agent.station import Asked, Asserted
+from wire.failures import Failure
+from wire.messages import ReaderState
+
+_log = structlog.get_logger()
+
+SHOWN_AFTER_MS: Final = 120_000
+"""How long the end of a visit stays on the screen, without anything personal, once the card is out."""
+TEHRAN_OFFSET_MS: Final = int(3.5 * 3600 * 1000)
+_DAY_MS: Final = 24 * 3600 * 1000
+_TRY_AGAIN: Final = frozenset({Failure.CARD_GONE, Failure.CARD_MUTE, Failure.CARD_READ_ERROR})
+"""The person may put the card in again; every other failure ends the visit."""
+
+Serve = Callable[..., Awaitable[Asserted]]
+"""`edge_agent.station.serve_card` with its doors bound: ``serve(asked, transmit, atr, show=…)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class CounterLimits:
+    timeout_s: float
+    insertions_max: int
+
+
+@dataclass(slots=True)
+class _Visit:
+    """The one visit under way."""
+
+    asked: Asked
+    started_ms: int
+    insertions: int = 0
+    task: asyncio.Task[None] | None = None
+
+    def uncancel(self) -> None:
+        """The wish to cancel has been carried out: what follows is the end of the visit, not more of it."""
+        if self.task is not None:
+            self.task.uncancel()
+
+
+class Counter:
+    """`readers` and `journal` are open doors. `serve` is the visit; `chance(n)` gives n random bytes."""
+
+    def __init__(
+        self,
+        *,
+        readers: Readers,
+        journal: Journal,
+        clock: TrustedClock,
+        serve: Serve,
+        trust_list_loaded: bool,
+        limits: CounterLimits,
+        chance: Callable[[int], bytes],
+    ) -> None:
+        self._readers = readers
+        self._journal = journal
+        self._clock = clock
+        self._serve = serve
+        self._trust_list_loaded = trust_list_loaded
+        self._limits = limits
+        self._chance = chance
+        self._visit: _Visit | None = None
+        self._wished = asyncio.Event()
+        self._changed = asyncio.Event()
+        self._journal_full = False
+        self._screen = Screen(Step.BLOCKED, 0, reasons=(Failure.CLOCK_NOT_TRUSTED,), failure=Failure.CLOCK_NOT_TRUSTED)
+
+    # -- what the web side sees: the Desk protocol ---------------------------------------------------------------
+
+    def screen(self) -> Screen:
+        return self._screen
+
+    async def screens(self) -> AsyncIterator[Screen]:
+        while True:
+            changed = self._changed
+            yield self._screen
+            await changed.wait()
+
+    async def request(self, request: VisitRequest) -> VisitView:
+        asked = book.encode_request(request)
+        visit = self._chance(16).hex()
+        if request.idempotency_key is not None:
+            earlier = await self._journal.visit_by_key(request.audience, request.idempotency_key)
+            if earlier is not None:
+                return self._repeated(earlier, asked)
+        await self._refresh()
+        if self._visit is not None:
+            raise VisitRefusedError(Failure.BUSY)
+        reasons = self.blocked()
+        if reasons:
+            raise VisitRefusedError(reasons[0])
+        began = _Visit(book.asked(visit, request), self._clock.now_ms())
+        self._visit = began
+        try:
+            opened = await self._journal.open_visit(
+                visit, request.audience, request.idempotency_key, began.started_ms, asked
+            )
+        except BaseException:
+            self._visit = None
+            raise
+        if opened.visit != visit:
+            self._visit = None
+            return self._repeated(opened, asked)
+        self._show_visit(began, Step.WAITING_FOR_CARD)
+        self._wished.set()
+        return VisitView(visit, VisitState.WAITING)
+
+    async def view(self, visit: str, *, audience: str, wait_s: float) -> VisitView | None:
+        try:
+            async with asyncio.timeout(wait_s):
+                while True:
+                    changed = self._changed
+                    view = await self._view(visit, audience)
+                    if view is None or view.state in (VisitState.DONE, VisitState.FAILED):
+                        return view
+                    await changed.wait()
+        except TimeoutError:
+            return await self._view(visit, audience)
+
+    async def cancel(self, visit: str, *, audience: str | None) -> VisitView | None:
+        under_way = self._visit
+        if (
+            under_way is not None
+            and under_way.asked.visit == visit
+            and audience in (None, under_way.asked.audience)
+            and under_way.task is not None
+        ):
+            under_way.task.cancel()
+            await asyncio.wait({under_way.task})
+        return await self._view(visit, audience)
+
+    # -- the life of the counter ---------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve visits until cancelled. Visits that a crash interrupted are ended first, so that none stays open.
+
+        Raises:
+            JournalError: nothing can be written any more; the process must end.
+        """
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._watch_readers())
+            group.create_task(self._watch_the_rest())
+            group.create_task(self._serve_visits())
+
+    async def end_interrupted(self) -> None:
+        """Write an end under every visit that the last run of the agent left open."""
+        for opened in await self._journal.unended_visits():
+            asked = book.decode_request(opened)
+            _log.warning("visit_was_interrupted")
+            await self._commit_end(asked, opened.opened_ms, Failure.VISIT_INTERRUPTED, None, None)
+
+    def blocked(self) -> list[Failure]:
+        """Every reason why no visit may start just now."""
+        reasons = []
+        if not self._clock.trusted:
+            reasons.append(Failure.CLOCK_NOT_TRUSTED)
+        if self._journal_full:
+            reasons.append(Failure.JOURNAL_FULL)
+        if not self._trust_list_loaded:
+            reasons.append(Failure.TRUST_LIST_MISSING)
+        match self._readers.state:
+            case ReaderState.NO_SERVICE:
+                reasons.append(Failure.CARD_SERVICE_DOWN)
+            case ReaderState.NO_READER:
+                reasons.append(Failure.READER_ABSENT)
+            case _:
+                pass
+        return reasons
+
+    async def _watch_readers(self) -> None:
+        async for _state in self._readers.changes():
+            await self._refresh()
+
+    async def _watch_the_rest(self) -> None:
+        """Clock and journal have no event to wait for."""
+        while True:
+            await self._refresh()
+            await asyncio.sleep(1.0)
+
+    async def _refresh(self) -> None:
+        """Bring an idle screen in step with what is possible."""
+        try:
+            await self._journal.check_room()
+            self._journal_full = False
+        except JournalFullError:
+            self._journal_full = True
+        reasons = tuple(self.blocked())
+        if self._visit is None and self._screen.step in (Step.DONE, Step.FAILED):
+            self._let_go()
+        if self._visit is None and self._screen.step in (Step.BLOCKED, Step.READY):
+            step = Step.BLOCKED if reasons else Step.READY
+            self._set_screen(
+                Screen(
+                    step,
+                    self._clock.about_ms(),
+                    reader=self._readers.state,
+                    reasons=reasons,
+                    failure=reasons[0] if reasons else Failure.NONE,
+                    visits_today=await self._visits_today(),
+                )
+            )
+        elif self._screen.reader != self._readers.state:
+            self._set_screen(dataclasses.replace(self._screen, reader=self._readers.state))
+
+    def _let_go(self) -> None:
+        """Take the holder's name off when the card is out, and the result some time later."""
+        if self._readers.state is ReaderState.CARD_PRESENT:
+            return
+        if self._clock.about_ms() - self._screen.since_ms > SHOWN_AFTER_MS:
+            self._set_screen(Screen(Step.READY, self._clock.about_ms(), reader=self._readers.state))
+        elif self._screen.holder_name is not None:
+            self._set_screen(dataclasses.replace(self._screen, holder_name=None))
+
+    async def _serve_visits(self) -> None:
+        while True:
+            await self._wished.wait()
+            self._wished.clear()
+            visit = self._visit
+            if visit is None:
+                continue
+            visit.task = asyncio.create_task(self._serve_visit(visit))
+            try:
+                await asyncio.shield(visit.task)
+            except asyncio.CancelledError:
+                # the agent stops: the visit still gets its end
+                visit.task.cancel()
+                await asyncio.wait({visit.task})
+                raise
+
+    async def _serve_visit(self, visit: _Visit) -> None:
+        """From the wish to the committed end. Whatever happens in between, the end is written before it is shown."""
+        failure, asserted = Failure.NONE, None
+        try:
+            asserted = await self._until_asserted(visit)
+        except TimeoutError:
+            failure = Failure.VISIT_TIMED_OUT
+        except CardError as exc:
+            failure = exc.failure
+        except InquiryError as exc:
+            failure = exc.failure
+            if exc.tracking_code is not None:
+                self._screen = dataclasses.replace(self._screen, tracking_code=exc.tracking_code)
+        except ClockNotTrustedError:
+            failure = Failure.CLOCK_NOT_TRUSTED
+        except asyncio.CancelledError:
+            visit.uncancel()
+            failure = Failure.VISIT_CANCELLED
+        code = asserted.tracking_code if asserted else self._screen.tracking_code
+        await self._commit_end(visit.asked, visit.started_ms, failure, asserted, code)
+        self._visit = None
+        self._set_screen(
+            dataclasses.replace(
+                self._screen,
+                step=Step.DONE if asserted else Step.FAILED,
+                since_ms=self._clock.about_ms(),
+                failure=failure,
+                loa=asserted.loa if asserted else None,
+                assertion=asserted.token if asserted else None,
+                tracking_code=code,
+                holder_name=self._screen.holder_name if asserted else None,
+                visits_today=await self._visits_today(),
+            )
+        )
+        _log.info("visit_ended", outcome=failure.name, loa=asserted.loa if asserted else None)
+
+    async def _until_asserted(self, visit: _Visit) -> Asserted:
+        """Card after card, until one gives an assertion or the visit's limits are reached."""
+        deadline = asyncio.get_running_loop().time() + self._limits.timeout_s
+        while True:
+            async with asyncio.timeout_at(deadline):
+                card = await self._readers.next_card()
+            visit.insertions += 1
+            try:
+                async with self._readers.connect(card) as connection:
+                    return await self._serve(visit.asked, connection.transmit, card.atr, show=self._show_step)
+            except ReaderError as exc:
+                _log.warning("reader_trouble_in_visit", reason=str(exc))
+                failure = Failure.CARD_GONE
+            except CardError as exc:
+                if exc.failure not in _TRY_AGAIN or visit.insertions >= self._limits.insertions_max:
+                    raise
+                _log.info("card_trouble_in_visit", failure=exc.failure.name)
+                failure = exc.failure
+            self._show_visit(visit, Step.WAITING_FOR_CARD, failure)
+
+    async def _commit_end(
+        self, asked: Asked, started_ms: int, failure: Failure, asserted: Asserted | None, tracking_code: str | None
+    ) -> None:
+        now_ms = self._clock.about_ms()
+        result = book.encode_result(failure, asserted, tracking_code)
+        await asyncio.shield(
+            self._journal.end_visit(
+                asked.visit,
+                now_ms,
+                result,
+                service=asked.service,
+                outcome=failure,
+                loa=asserted.loa if asserted else 0,
+                took_ms=max(0, now_ms - started_ms),
+            )
+        )
+
+    # -- screens -------------------------------------------------------------------------------------------------
+
+    def _show_visit(self, visit: _Visit, step: Step, failure: Failure = Failure.NONE) -> None:
+        """A fresh screen for `visit`: nothing of an earlier card stays on it."""
+        self._set_screen(
+            Screen(
+                step,
+                self._clock.about_ms(),
+                reader=self._readers.state,
+                failure=failure,
+                visit=visit.asked.visit,
+                service=visit.asked.service,
+                act_reference=visit.asked.act_reference,
+                min_loa=visit.asked.min_loa,
+                visits_today=self._screen.visits_today,
+            )
+        )
+
+    def _show_step(self, step: Step, **known: Any) -> None:
+        since_ms = self._screen.since_ms if step is self._screen.step else self._clock.about_ms()
+        known.setdefault("progress_pct", None)
+        self._set_screen(dataclasses.replace(self._screen, step=step, since_ms=since_ms, failure=Failure.NONE, **known))
+
+    def _set_screen(self, screen: Screen) -> None:
+        """Show `screen`; one that differs in its time alone is no news."""
+        if dataclasses.replace(screen, since_ms=self._screen.since_ms) == self._screen:
+            return
+        self._screen = screen
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    # -- visits as their office sees them ------------------------------------------------------------------------
+
+    async def _view(self, visit: str, audience: str | None) -> VisitView | None:
+        opened = await self._journal.visit(visit)
+        if opened is None or audience not in (None, opened.audience):
+            return None
+        return self._as_view(opened)
+
+    def _as_view(self, opened: OpenedVisit) -> VisitView:
+        if opened.result is not None:
+            return book.decode_result(opened)
+        busy = self._visit is not None and self._screen.step not in (Step.WAITING_FOR_CARD, Step.READY, Step.BLOCKED)
+        return VisitView(opened.visit, VisitState.ACTIVE if busy else VisitState.WAITING)
+
+    def _repeated(self, opened: OpenedVisit, request: bytes) -> VisitView:
+        if opened.request != request:
+            raise VisitRefusedError(Failure.REQUEST_REFUSED)
+        return self._as_view(opened)
+
+    async def _visits_today(self) -> int:
+        now_ms = self._clock.about_ms()
+        midnight_ms = now_ms - (now_ms + TEHRAN_OFFSET_MS) % _DAY_MS
+        return await self._journal.visits_done_since(midnight_ms)

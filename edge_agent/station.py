@@ -1,0 +1,192 @@
+"""One card visit, top to bottom: identify, challenge, prove, assert. Every step that can take time is one `await`.
+
+The doors are parameters, leaving is an exception, and nothing is shown as done here: the caller commits first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from edge_agent.cards import lds, passive_auth, profile, verdict
+from edge_agent.cards.apdu import Trace, Transmit
+from edge_agent.cards.channel import PlainChannel
+from edge_agent.cards.errors import CardUnsupportedError
+from edge_agent.cards.national import NationalCard
+from edge_agent.clock import TrustedClock
+from edge_agent.errors import InquiryError
+from edge_agent.inquiry import Challenge, Granted
+from edge_agent.kiosk.desk import Step, Transaction
+from wire import assertion, inquiry
+from wire.failures import Failure
+
+SALT_BYTES: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What the office asked for; fixed when the visit began."""
+
+    visit: str
+    audience: str
+    office_class: str
+    service: str
+    legal_basis: str
+    act_reference: str
+    min_loa: int
+
+
+@dataclass(frozen=True, slots=True)
+class Asserted:
+    """A verified assertion. `transaction` holds the salt, which only the relying party keeps."""
+
+    token: bytes
+    loa: int
+    tracking_code: str
+    transaction: Transaction
+
+
+class Registry(Protocol):
+    """The two questions that a visit asks, as `edge_agent.inquiry.Inquiry` answers them."""
+
+    async def open_inquiry(
+        self,
+        *,
+        audience: str,
+        office_class: str,
+        service: str,
+        legal_basis: str,
+        min_loa: int,
+        txh: bytes,
+        card_certificate: bytes,
+    ) -> Challenge: ...
+
+    async def obtain(
+        self,
+        challenge: Challenge,
+        *,
+        security_object: bytes,
+        group_hashes: dict[int, bytes],
+        verdict_status: bytes,
+        verdict_signature: bytes,
+    ) -> Granted: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """Whom this terminal believes, and which key it signs with. Read once at the start."""
+
+    card_issuers: passive_auth.TrustList
+    registry_keys: dict[bytes, ec.EllipticCurvePublicKey]
+    """By key id, as `wire.assertion.verify` wants them."""
+    terminal: bytes
+    """Thumbprint of the terminal's own key."""
+
+
+Show = Callable[..., None]
+"""``show(step, progress_pct=, holder_name=, tracking_code=)``: what is known so far, for the screen."""
+
+
+async def serve_card(
+    asked: Asked,
+    transmit: Transmit,
+    atr: bytes,
+    *,
+    registry: Registry,
+    trusted: Trusted,
+    clock: TrustedClock,
+    chance: Callable[[int], bytes],
+    show: Show,
+    trace: Trace | None = None,
+) -> Asserted:
+    """Turn the card in the reader into an assertion for `asked`.
+
+    Raises:
+        CardError: the card; its `failure` says which sentence the person is told.
+        InquiryError: the exchange or the registry, or an answer that is not what was asked for.
+        ClockNotTrustedError: the terminal lost its trusted time meanwhile.
+    """
+    found = profile.match(atr)
+    if found is None:
+        raise CardUnsupportedError("no profile matches the answer to reset")
+    show(Step.READING, progress_pct=0)
+    card = await NationalCard.open(PlainChannel(transmit, trace), found)
+    record = await card.read(lambda files, of: show(Step.READING, progress_pct=100 * files // of))
+    at_ms = clock.now_ms()
+    at_s = at_ms // 1000
+    authentic = passive_auth.authenticate(record.security_object, record.groups, trusted.card_issuers, at_s)
+    holder = lds.holder(record.groups)
+    lds.check_expiry(holder.expiry, at_s)
+
+    show(Step.ASKING_REGISTRY, holder_name=f"{holder.given_names} {holder.surname}")
+    transaction = Transaction(asked.service, asked.audience, asked.act_reference, chance(SALT_BYTES), at_ms)
+    txh = inquiry.transaction_hash(
+        service=transaction.service,
+        audience=transaction.audience,
+        act_reference=transaction.act_reference,
+        salt=transaction.salt,
+        at_ms=transaction.at_ms,
+    )
+    challenge = await registry.open_inquiry(
+        audience=asked.audience,
+        office_class=asked.office_class,
+        service=asked.service,
+        legal_basis=asked.legal_basis,
+        min_loa=asked.min_loa,
+        txh=txh,
+        card_certificate=record.card_certificate,
+    )
+
+    show(Step.PROVING, tracking_code=challenge.tracking_code)
+    digest = inquiry.card_challenge(
+        nonce=challenge.nonce,
+        terminal=trusted.terminal,
+        audience=asked.audience,
+        txh=txh,
+        policy=challenge.policy,
+    )
+    proof = await card.verdict(digest)
+    verdict.check(
+        proof,
+        digest,
+        record.card_certificate,
+        trusted.card_issuers,
+        at_s,
+        expected_document=holder.document_number,
+    )
+
+    show(Step.ASKING_REGISTRY)
+    granted = await registry.obtain(
+        challenge,
+        security_object=record.security_object,
+        group_hashes=dict(authentic.group_hashes),
+        verdict_status=proof.status,
+        verdict_signature=proof.signature,
+    )
+    claims = _checked(granted, asked, challenge, txh=txh, trusted=trusted, now_ms=clock.now_ms())
+    return Asserted(granted.token, claims.loa, claims.trk, transaction)
+
+
+def _checked(
+    granted: Granted, asked: Asked, challenge: Challenge, *, txh: bytes, trusted: Trusted, now_ms: int
+) -> assertion.Claims:
+    """The claims, if the token is genuine, for this audience, now, and answers exactly this inquiry."""
+    judged = assertion.verify(granted.token, trusted.registry_keys, audience=asked.audience, at=now_ms // 1000)
+    claims = judged.claims
+    if judged.outcome is not assertion.Outcome.GENUINE_NOW or claims is None:
+        raise InquiryError(Failure.REGISTRY_ANSWER_REFUSED, judged.reason, challenge.tracking_code)
+    matches = (
+        claims.nonce == challenge.nonce
+        and claims.txh == txh
+        and claims.trk == challenge.tracking_code
+        and claims.trm == trusted.terminal
+        and claims.pol == challenge.policy
+    )
+    if not matches:
+        raise InquiryError(Failure.REGISTRY_ANSWER_REFUSED, "answers another inquiry", challenge.tracking_code)
+    if claims.loa < asked.min_loa:
+        raise InquiryError(Failure.TOO_LITTLE_ASSURANCE, "below the level asked for", challenge.tracking_code)
+    return claims
