@@ -1,0 +1,59 @@
+"""Runs the kiosk's application on the agent's own event loop. The only file with uvicorn."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+import uvicorn
+from fastapi import FastAPI
+
+from edge_agent.kiosk.config import KioskConfig
+
+CLOSE_WITHIN_S: Final = 1
+"""How long open pages and long polls may last after the agent was told to stop."""
+
+
+class _Server(uvicorn.Server):
+    """Signals belong to the agent, which cancels this task."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(config: KioskConfig) -> socket.socket:
+    """Bind the loopback address of `config`.
+
+    Raises:
+        OSError: the address is taken.
+    """
+    family = socket.AF_INET6 if ":" in config.host else socket.AF_INET
+    listening = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((config.host, config.port))
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+async def serve(app: FastAPI, listening: socket.socket) -> None:
+    """Serve until cancelled; open streams are cut after `CLOSE_WITHIN_S`."""
+    settings = uvicorn.Config(
+        app, lifespan="off", log_config=None, access_log=False, server_header=False, date_header=False,
+        proxy_headers=False, timeout_graceful_shutdown=CLOSE_WITHIN_S, timeout_keep_alive=15, limit_concurrency=128,
+        h11_max_incomplete_event_size=16 * 1024, ws="none",
+    )  # fmt: skip
+    server = _Server(settings)
+    running = asyncio.ensure_future(server.serve(sockets=[listening]))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        server.should_exit = True
+        await running
+        raise
