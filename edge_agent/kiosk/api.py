@@ -170,7 +170,7 @@ def router(desk: Desk, config: KioskConfig) -> APIRouter:
             raise ApiError(Problem.NOT_AUTHORISED.response({"WWW-Authenticate": 'Bearer realm="govah"'}))
         return office
 
-    @routes.post("/visits", status_code=201, responses=_problems(409, 415, 422, 503))
+    @routes.post("/visits", status_code=201, responses=_problems(400, 409, 422, 503))
     async def start(
         asked: VisitIn, idempotency_key: IdempotencyKey = None, office: Office = Depends(caller)
     ) -> VisitOut:

@@ -31,6 +31,7 @@ def create_app(desk: Desk, config: KioskConfig, *, csrf: Callable[[], str] = sec
         openapi_url="/api/v1/openapi.json",
         docs_url=None,
         redoc_url=None,
+        redirect_slashes=False,
     )
     static = assets.load(STATIC)
     app.include_router(api.router(desk, config))
@@ -62,4 +63,4 @@ def _handle_refusals(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def http(_: Request, exc: HTTPException) -> Response:
         by_status = {problem.value[0]: problem for problem in Problem}
-        return by_status.get(exc.status_code, Problem.NOT_FOUND).response(dict(exc.headers or {}))
+        return by_status.get(exc.status_code, Problem.NOT_READABLE).response(dict(exc.headers or {}))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from typing import Final
 
 from edge_agent.kiosk.desk import Screen
@@ -22,7 +22,7 @@ def event(name: str, data: str) -> bytes:
 
 async def stream(
     screens: AsyncIterator[Screen], render: Callable[[Screen], str], *, beat_s: float = BEAT_S
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """The bytes of the stream. Ends when `screens` ends; ends `screens` when the reader leaves."""
     waiting: asyncio.Future[Screen] | None = None
     try:

@@ -6,6 +6,7 @@ Pure ASGI, so that server-sent events stream through.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable
 from typing import Final
 
@@ -17,6 +18,8 @@ from edge_agent.kiosk.problems import Problem
 MAX_BODY_BYTES: Final = 8 * 1024
 MAX_TARGET_BYTES: Final = 2 * 1024
 BODY_WITHIN_S: Final = 10.0
+
+_HOST: Final = re.compile(r"(\[[0-9A-Fa-f:.]{2,45}\]|[A-Za-z0-9.-]{1,253})(?::[0-9]{1,5})?")
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -32,10 +35,9 @@ HEADERS: Final = {
 
 
 def host_name(host: str) -> str:
-    """The name in a Host header, without its port: ``[::1]:80`` gives ``[::1]``."""
-    if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0]
+    """The name in a Host header, without its port: ``[::1]:80`` gives ``[::1]``. Anything else is given back whole."""
+    found = _HOST.fullmatch(host)
+    return found[1] if found else host
 
 
 class Guard:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -78,29 +79,40 @@ class Pages:
             **values,
         )
 
-    async def stream(self, lang: Lang) -> AsyncIterator[bytes]:
+    async def stream(self, lang: Lang) -> AsyncGenerator[bytes, None]:
         """The events of one open page."""
         async with self.streams:
-            screens = self.desk.screens()
-            async for chunk in events.stream(screens, lambda screen: self.fragment(screen, lang)):
-                yield chunk
+            chunks = events.stream(self.desk.screens(), lambda screen: self.fragment(screen, lang))
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
 
 
 def language(request: Request) -> Lang:
     """What the address asks for, else what the cookie remembers, else Persian."""
-    wanted = request.query_params.get("lang") or request.cookies.get(LANG_COOKIE)
-    return "en" if wanted == "en" else "fa"
+    for wanted in (request.query_params.get("lang"), request.cookies.get(LANG_COOKIE)):
+        for lang in LANGS:
+            if wanted == lang:
+                return lang
+    return "fa"
 
 
 def own_form(request: Request, given: str, csrf: str) -> None:
     """Lets only the page's own forms pass.
 
+    Under ``Referrer-Policy: no-referrer`` browsers send ``Origin: null`` with a form of our own (Fetch, section 3.2),
+    so then Sec-Fetch-Site has to say that it is.
+
     Raises:
         ApiError: another origin, or another word than the page's.
     """
+    site = request.headers.get("sec-fetch-site")
     origin = request.headers.get("origin")
     own = f"{request.url.scheme}://{request.headers['host']}"
-    if (origin is not None and origin != own) or not hmac.compare_digest(given.encode(), csrf.encode()):
+    same_origin = site in {None, "same-origin"} and (
+        origin in {None, own} or (origin == "null" and site == "same-origin")
+    )
+    if not same_origin or not hmac.compare_digest(given.encode(), csrf.encode()):
         raise ApiError(Problem.ORIGIN_REFUSED.response())
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_agent.kiosk import qr, words
 from edge_agent.kiosk.config import KioskConfig
 from edge_agent.kiosk.desk import BUSY_STEPS, Screen, Step
 from edge_agent.kiosk.words import Lang, Look, pick
 from wire.failures import SENTENCES, Failure, Sentence
+from wire.messages import ReaderState
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def present(screen: Screen, config: KioskConfig, lang: Lang) -> Shown:
         tone=look.tone,
         picture=look.picture,
         word=pick(look.word, lang),
-        sentence=_sentence(screen.failure, lang) if screen.step is Step.FAILED else None,
+        sentence=_sentence(screen.failure, lang) if screen.step is Step.FAILED and look.next is None else None,
         next=pick(look.next, lang) if look.next else None,
         busy=screen.step in BUSY_STEPS,
         reasons=tuple(Reason(int(reason), _sentence(reason, lang)) for reason in _reasons(screen)),
@@ -92,7 +93,10 @@ def _look(screen: Screen) -> Look:
         return Look(words.BLOCKED, look.picture, look.tone)
     if screen.step is Step.FAILED:
         return words.failure_look(screen.failure, blocked=False)
-    return words.STEPS[screen.step]
+    look = words.STEPS[screen.step]
+    if screen.step is Step.DONE and screen.reader is not ReaderState.CARD_PRESENT:
+        return replace(look, next=words.DONE_AND_GONE)
+    return look
 
 
 def _reasons(screen: Screen) -> tuple[Failure, ...]:

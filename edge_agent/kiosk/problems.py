@@ -32,7 +32,7 @@ class Problem(Enum):
     )
     NOT_FOUND = (404, Sentence("یافت نشد.", "Not found."))
     METHOD_REFUSED = (405, Sentence("این روش اینجا پذیرفته نیست.", "This method is not accepted here."))
-    TYPE_REFUSED = (415, Sentence("بدنهٔ درخواست باید JSON باشد.", "The body must be application/json."))
+    NOT_READABLE = (400, Sentence("درخواست خوانا نیست.", "The request cannot be read."))
     TOO_MANY = (429, Sentence("درخواست‌های هم‌زمان بیش از اندازه است.", "Too many requests at the same time."))
 
     def response(self, headers: dict[str, str] | None = None) -> JSONResponse:

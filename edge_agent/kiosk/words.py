@@ -100,7 +100,10 @@ FAILURES: Final[dict[Failure, Look]] = {
     ),
     Failure.REGISTRY_ANSWER_REFUSED: Look(Sentence("پاسخ پذیرفته نشد", "Answer discarded"), "answer_bad", "bad"),
     Failure.VISIT_TIMED_OUT: Look(Sentence("زمان به پایان رسید", "Time ran out"), "clock", "warn"),
-    Failure.VISIT_CANCELLED: Look(Sentence("مراجعه لغو شد", "Visit cancelled"), "cancelled", "warn"),
+    Failure.VISIT_CANCELLED: Look(
+        Sentence("مراجعه لغو شد", "Visit cancelled"), "cancelled", "warn",
+        Sentence("هرگاه خواستید مراجعهٔ تازه‌ای آغاز کنید.", "Start a new visit whenever you like."),
+    ),
     Failure.VISIT_INTERRUPTED: Look(Sentence("مراجعه نیمه‌کاره ماند", "Visit interrupted"), "restart", "warn"),
     Failure.CLOCK_NOT_TRUSTED: Look(BLOCKED, "clock", "warn"),
     Failure.JOURNAL_FULL: Look(BLOCKED, "journal", "warn"),
@@ -112,6 +115,11 @@ FAILURES: Final[dict[Failure, Look]] = {
 
 OTHER_FAILURE: Final = Look(Sentence("انجام نشد", "Not done"), "cancelled", "bad")
 OTHER_BLOCK: Final = Look(BLOCKED, "cancelled", "warn")
+
+DONE_AND_GONE: Final = Sentence(
+    "کار تمام است؛ رونوشت از کارت لازم نیست.", "All is done; no copy of the card is needed."
+)
+"""The next step of DONE once the card has left."""
 
 TRAIL: Final[tuple[tuple[Step, Sentence], ...]] = (
     (Step.WAITING_FOR_CARD, Sentence("کارت", "Card")),

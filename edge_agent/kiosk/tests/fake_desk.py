@@ -65,7 +65,9 @@ def every_screen() -> dict[str, Screen]:
         "done": replace(
             _VISIT, step=Step.DONE, loa=2, tracking_code=TRACKING_CODE, holder_name=HOLDER, assertion=TOKEN
         ),
-        "done_card_gone": replace(_VISIT, step=Step.DONE, loa=2, tracking_code=TRACKING_CODE, assertion=TOKEN),
+        "done_card_gone": replace(
+            _VISIT, step=Step.DONE, reader=ReaderState.EMPTY, loa=2, tracking_code=TRACKING_CODE, assertion=TOKEN
+        ),
         "blocked_all": Screen(
             Step.BLOCKED, NOW_MS, ReaderState.NO_READER, failure=Failure.READER_ABSENT,
             reasons=(Failure.READER_ABSENT, Failure.CLOCK_NOT_TRUSTED, Failure.JOURNAL_FULL), visits_today=27,
@@ -110,7 +112,7 @@ class FakeDesk:
             yield shown
             while True:
                 async with self._changed:
-                    await self._changed.wait_for(lambda: self.current is not shown)  # noqa: B023: awaited before it changes
+                    await self._changed.wait_for(lambda: self.current is not shown)  # noqa: B023 awaited before it changes
                 shown = self.current
                 yield shown
         finally:
