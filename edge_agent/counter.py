@@ -58,12 +58,15 @@ class _Visit:
     asked: Asked
     started_ms: int
     insertions: int = 0
-    task: asyncio.Task[None] | None = None
+    cancelled: bool = False
+    attempt: asyncio.Task[Asserted] | None = None
+    ended: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
-    def uncancel(self) -> None:
-        """The wish to cancel has been carried out: what follows is the end of the visit, not more of it."""
-        if self.task is not None:
-            self.task.uncancel()
+    def cancel(self) -> None:
+        """End it as cancelled, whether its attempt has begun or not."""
+        self.cancelled = True
+        if self.attempt is not None:
+            self.attempt.cancel()
 
 
 class Counter:
@@ -147,14 +150,9 @@ class Counter:
 
     async def cancel(self, visit: str, *, audience: str | None) -> VisitView | None:
         under_way = self._visit
-        if (
-            under_way is not None
-            and under_way.asked.visit == visit
-            and audience in (None, under_way.asked.audience)
-            and under_way.task is not None
-        ):
-            under_way.task.cancel()
-            await asyncio.wait({under_way.task})
+        if under_way is not None and under_way.asked.visit == visit and audience in (None, under_way.asked.audience):
+            under_way.cancel()
+            await under_way.ended.wait()
         return await self._view(visit, audience)
 
     # -- the life of the counter ---------------------------------------------------------------------------------
@@ -243,23 +241,17 @@ class Counter:
         while True:
             await self._wished.wait()
             self._wished.clear()
-            visit = self._visit
-            if visit is None:
-                continue
-            visit.task = asyncio.create_task(self._serve_visit(visit))
-            try:
-                await asyncio.shield(visit.task)
-            except asyncio.CancelledError:
-                # the agent stops: the visit still gets its end
-                visit.task.cancel()
-                await asyncio.wait({visit.task})
-                raise
+            if self._visit is not None:
+                await self._serve_visit(self._visit)
 
     async def _serve_visit(self, visit: _Visit) -> None:
         """From the wish to the committed end. Whatever happens in between, the end is written before it is shown."""
-        failure, asserted = Failure.NONE, None
+        failure, asserted, stopping = Failure.NONE, None, False
+        visit.attempt = asyncio.create_task(self._until_asserted(visit))
+        if visit.cancelled:
+            visit.attempt.cancel()
         try:
-            asserted = await self._until_asserted(visit)
+            asserted = await visit.attempt
         except TimeoutError:
             failure = Failure.VISIT_TIMED_OUT
         except CardError as exc:
@@ -271,8 +263,14 @@ class Counter:
         except ClockNotTrustedError:
             failure = Failure.CLOCK_NOT_TRUSTED
         except asyncio.CancelledError:
-            visit.uncancel()
-            failure = Failure.VISIT_CANCELLED
+            stopping = not visit.cancelled
+            failure = Failure.VISIT_INTERRUPTED if stopping else Failure.VISIT_CANCELLED
+        await asyncio.shield(self._end(visit, failure, asserted))
+        if stopping:
+            raise asyncio.CancelledError
+
+    async def _end(self, visit: _Visit, failure: Failure, asserted: Asserted | None) -> None:
+        """Commit, then show, then let the next one in."""
         code = asserted.tracking_code if asserted else self._screen.tracking_code
         await self._commit_end(visit.asked, visit.started_ms, failure, asserted, code)
         self._visit = None
@@ -289,6 +287,7 @@ class Counter:
                 visits_today=await self._visits_today(),
             )
         )
+        visit.ended.set()
         _log.info("visit_ended", outcome=failure.name, loa=asserted.loa if asserted else None)
 
     async def _until_asserted(self, visit: _Visit) -> Asserted:
@@ -316,16 +315,14 @@ class Counter:
     ) -> None:
         now_ms = self._clock.about_ms()
         result = book.encode_result(failure, asserted, tracking_code)
-        await asyncio.shield(
-            self._journal.end_visit(
-                asked.visit,
-                now_ms,
-                result,
-                service=asked.service,
-                outcome=failure,
-                loa=asserted.loa if asserted else 0,
-                took_ms=max(0, now_ms - started_ms),
-            )
+        await self._journal.end_visit(
+            asked.visit,
+            now_ms,
+            result,
+            service=asked.service,
+            outcome=failure,
+            loa=asserted.loa if asserted else 0,
+            took_ms=max(0, now_ms - started_ms),
         )
 
     # -- screens -------------------------------------------------------------------------------------------------
