@@ -1,0 +1,1 @@
+"""What `govah verify` needs beside `wire.assertion`: files, words, the mutation corpus and the foreign oracle."""
