@@ -17,6 +17,12 @@ class CardGoneError(CardError):
     failure = Failure.CARD_GONE
 
 
+class CardMuteError(CardError):
+    """There is something in the reader, and it does not answer: no card, or the wrong way round."""
+
+    failure = Failure.CARD_MUTE
+
+
 class CardRefusedError(CardError):
     """The card answered with a status word that ends the visit."""
 

@@ -42,7 +42,6 @@ class Profile:
     """(data group, short file identifier) of the groups that a visit reads, in order."""
     card_certificate_fid: bytes
     card_key_reference: int
-    issuing_state: str
     max_file_bytes: int
     max_certificate_bytes: int
     max_le: int
@@ -72,7 +71,6 @@ SPINE_0: Final = Profile(
     group_sfis=((1, 0x01), (11, 0x0B)),
     card_certificate_fid=bytes.fromhex("5043"),
     card_key_reference=0x03,
-    issuing_state="IRN",
     max_file_bytes=16 * 1024,
     max_certificate_bytes=4096,
     max_le=256,

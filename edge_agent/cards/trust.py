@@ -28,7 +28,7 @@ E = TypeVar("E", bound=x509.ExtensionType)
 
 _HASHES: Final = (SHA256, SHA384, SHA512)
 _KNOWN_CRITICAL: Final = (x509.KeyUsage, x509.BasicConstraints, x509.CertificatePolicies)
-_UNREADABLE: Final = (ValueError, TypeError, x509.DuplicateExtension, UnsupportedAlgorithm)
+_UNREADABLE: Final = (ValueError, TypeError, x509.InvalidVersion, x509.DuplicateExtension, UnsupportedAlgorithm)
 
 
 class ChainFault(StrEnum):

@@ -44,6 +44,7 @@ __all__ = [
 
 ISSUE_DATE: Final = date(2025, 3, 21)
 EXPIRY: Final = date(2032, 3, 20)
+_STATE: Final = "IRN"
 _EXPIRED: Final = date(2024, 3, 19)
 _ROOT_FROM: Final = datetime(2024, 1, 1, tzinfo=UTC)
 _ROOT_UNTIL: Final = datetime(2044, 1, 1, tzinfo=UTC)
@@ -108,9 +109,13 @@ class CardImage:
         return _content(self.eid, int.from_bytes(SPINE_0.card_certificate_fid))
 
 
-def trust_list_pem() -> bytes:
-    """The roots of every simulated card: country signer and authority for card keys."""
-    roots = (_authorities(foreign=False).country_signer, _authorities(foreign=False).card_key_authority)
+def trust_list_pem(*, foreign: bool = False) -> bytes:
+    """The roots of every simulated card: country signer and authority for card keys.
+
+    With `foreign`, those of `Defect.FOREIGN_ISSUER`: the same names, other keys.
+    """
+    authorities = _authorities(foreign=foreign)
+    roots = (authorities.country_signer, authorities.card_key_authority)
     return b"".join(root.public_bytes(Encoding.PEM) for root in roots)
 
 
@@ -280,7 +285,7 @@ def _lds_security_object(groups: Mapping[int, bytes]) -> bytes:
 
 def _data_group_1(citizen: Citizen, expiry: date) -> bytes:
     zone = mrz.compose_td1(
-        state=SPINE_0.issuing_state,
+        state=_STATE,
         document_number=citizen.document_number,
         birth=citizen.birth_date,
         sex=citizen.sex,
