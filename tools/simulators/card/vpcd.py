@@ -79,19 +79,23 @@ class Slot:
         return self._presence is not None and not self._presence.done()
 
     def insert(self) -> None:
-        """Put the card in; nothing happens if it is. Counting and mishaps start anew."""
+        """Put the card in; nothing happens if it is. Counting starts anew."""
         if not self.inserted:
-            self.apdus, self.time_s, self._mishap = 0, 0.0, None
+            self.apdus, self.time_s = 0, 0.0
             self._presence = self._tasks.create_task(self._be_present())
 
     async def pull(self) -> None:
-        """Take the card out; nothing happens if it is."""
+        """Take the card out; nothing happens if it is. What was arranged and did not happen is called off."""
+        self._mishap = None
         if self._presence is not None:
             self._presence.cancel()
             await asyncio.wait([self._presence])
 
     def arrange(self, apdu: int, mishap: Mishap) -> None:
-        """Let `mishap` happen when the APDU number `apdu` since insertion arrives, the first being 1."""
+        """Let `mishap` happen, once, when the APDU number `apdu` since insertion arrives, the first being 1.
+
+        With the card out, it is for the next insertion.
+        """
         self._mishap = (apdu, mishap)
 
     async def _be_present(self) -> None:
