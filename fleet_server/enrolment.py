@@ -186,7 +186,7 @@ def _note(
 
 
 def _hex(certificate: x509.Certificate) -> str:
-    return f"{certificate.serial_number:x}"
+    return f"{certificate.serial_number:034x}"
 
 
 def _ms(moment: datetime) -> int:

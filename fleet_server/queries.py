@@ -306,7 +306,7 @@ def numbers(connection: sa.Connection, *, now_ms: int) -> Numbers:
     )
 
 
-_HIDDEN: Final = {"session_ended", "state_at_ms"}
+_HIDDEN: Final = {"session_ended", "state_at_ms", "health_session"}
 _TERMINAL: Final[Sequence[sa.Column[Any]]] = [column for column in db.terminals.c if column.name not in _HIDDEN]
 
 

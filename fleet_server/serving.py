@@ -14,12 +14,14 @@ import uvicorn
 from fastapi import FastAPI
 
 _KEEP_ALIVE_S: Final = 15
+_CLOSE_WITHIN_S: Final = 2
+"""Live pages hold their connection for ever; this is how long they may after a signal."""
 _CONNECTIONS_MAX: Final = 1000
 
 
 def announce(role: str, **facts: Any) -> None:
     """Tell whoever started this process that it is ready: one line of JSON on stdout."""
-    sys.stdout.write(json.dumps({"role": role, "pid": os.getpid(), **facts}) + "\n")
+    sys.stdout.write(json.dumps({"role": role, "pid": os.getpid()} | facts) + "\n")
     sys.stdout.flush()
 
 
@@ -51,6 +53,7 @@ def serve(app: FastAPI, *, role: str, host: str, port: int, tls: tuple[Path, Pat
         access_log=False,
         server_header=False,
         timeout_keep_alive=_KEEP_ALIVE_S,
+        timeout_graceful_shutdown=_CLOSE_WITHIN_S,
         limit_concurrency=_CONNECTIONS_MAX,
         ssl_context_factory=factory,
     )

@@ -59,6 +59,7 @@ def upgrade() -> None:
         sa.Column("journal_bytes", sa.BigInteger(), nullable=True),
         sa.Column("rss_kib", sa.BigInteger(), nullable=True),
         sa.Column("uptime_s", sa.BigInteger(), nullable=True),
+        sa.Column("health_session", sa.BigInteger(), nullable=True),
         sa.Column("health_at_ms", sa.BigInteger(), nullable=True),
         sa.CheckConstraint("presence IN ('never', 'online', 'left', 'lost')", name=op.f("ck_terminals_presence")),
         sa.PrimaryKeyConstraint("serial", name=op.f("pk_terminals")),
