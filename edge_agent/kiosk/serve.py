@@ -26,7 +26,7 @@ class _Server(uvicorn.Server):
 
 
 def listen(config: KioskConfig) -> socket.socket:
-    """Bind the loopback address of `config`.
+    """Bind the loopback address of `config` and listen.
 
     Raises:
         OSError: the address is taken.
@@ -36,6 +36,8 @@ def listen(config: KioskConfig) -> socket.socket:
     try:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((config.host, config.port))
+        # from here on a caller waits instead of being refused, also before the server has started
+        listening.listen()
     except OSError:
         listening.close()
         raise
