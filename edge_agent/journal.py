@@ -45,12 +45,15 @@ CREATE TABLE visits (
     opened_ms INTEGER NOT NULL,
     request BLOB NOT NULL,
     ended_seq INTEGER,
+    outcome INTEGER,
     result BLOB
 ) WITHOUT ROWID;
 CREATE UNIQUE INDEX visits_once ON visits (audience, idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX visits_open ON visits (opened_ms) WHERE ended_seq IS NULL;
 PRAGMA user_version = 1;
 """
+
+_VISIT_ROW: Final = "SELECT visit, audience, opened_ms, request, ended_seq, result FROM visits"
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,25 +146,22 @@ class Journal:
         return fact
 
     async def visit(self, visit: str) -> OpenedVisit | None:
-        return await self._run(self._visit, visit)
+        """The visit with this id."""
+        return await self._run(self._visit, "visit = ?", visit)
+
+    async def visit_by_key(self, audience: str, idempotency_key: str) -> OpenedVisit | None:
+        """The visit that `audience` opened with this key."""
+        return await self._run(self._visit, "audience = ? AND idempotency_key = ?", audience, idempotency_key)
 
     async def unended_visits(self) -> list[OpenedVisit]:
         """Visits that a crash interrupted, oldest first."""
-        return await self._run(
-            lambda: [
-                OpenedVisit(*row)
-                for row in self._db.execute(
-                    "SELECT visit, audience, opened_ms, request, ended_seq, result FROM visits"
-                    " WHERE ended_seq IS NULL ORDER BY opened_ms"
-                )
-            ]
-        )
+        rows = f"{_VISIT_ROW} WHERE ended_seq IS NULL ORDER BY opened_ms"
+        return await self._run(lambda: [OpenedVisit(*row) for row in self._db.execute(rows)])
 
-    async def visits_ended_since(self, since_ms: int) -> int:
+    async def visits_done_since(self, since_ms: int) -> int:
+        """How many visits that began at or after `since_ms` gave an assertion."""
         return await self._run(
-            lambda: _one(
-                self._db, "SELECT count(*) FROM visits WHERE ended_seq IS NOT NULL AND opened_ms >= ?", since_ms
-            )
+            lambda: _one(self._db, "SELECT count(*) FROM visits WHERE outcome = 0 AND opened_ms >= ?", since_ms)
         )
 
     async def unsent(self, after_seq: int, count: int) -> list[tuple[int, bytes]]:
@@ -216,9 +216,8 @@ class Journal:
                 (visit, audience, idempotency_key, opened_ms, request),
             )
             row = self._db.execute(
-                "SELECT visit, audience, opened_ms, request, ended_seq, result FROM visits"
-                " WHERE visit = ? OR (audience = ? AND idempotency_key = ?) ORDER BY visit = ? LIMIT 1",
-                (visit, audience, idempotency_key, visit),
+                f"{_VISIT_ROW} WHERE visit = ? OR (audience = ? AND idempotency_key = ?)",
+                (visit, audience, idempotency_key),
             ).fetchone()
         return OpenedVisit(*row)
 
@@ -226,17 +225,15 @@ class Journal:
         with self._db:
             fact = self._insert_fact(FactKind.VISIT_ENDED, at_ms, values)
             ended = self._db.execute(
-                "UPDATE visits SET ended_seq = ?, result = ? WHERE visit = ? AND ended_seq IS NULL",
-                (fact.seq, result, visit),
+                "UPDATE visits SET ended_seq = ?, outcome = ?, result = ? WHERE visit = ? AND ended_seq IS NULL",
+                (fact.seq, fact.outcome, result, visit),
             )
             if ended.rowcount != 1:
                 raise JournalError("the visit is unknown or has already ended")
             return fact
 
-    def _visit(self, visit: str) -> OpenedVisit | None:
-        row = self._db.execute(
-            "SELECT visit, audience, opened_ms, request, ended_seq, result FROM visits WHERE visit = ?", (visit,)
-        ).fetchone()
+    def _visit(self, where: str, *values: object) -> OpenedVisit | None:
+        row = self._db.execute(f"{_VISIT_ROW} WHERE {where}", values).fetchone()
         return OpenedVisit(*row) if row else None
 
     def _apply_mark(self, mark: Mark, now_ms: int) -> int:

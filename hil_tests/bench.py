@@ -67,7 +67,7 @@ class Bench:
         """Wait for the end of a visit."""
         view = await self._office("GET", f"/api/v1/visits/{visit}?wait_s={wait_s}")
         failure = view["failure"]
-        return VisitEnd(visit, view["state"], failure["name"] if failure else "NONE", view)
+        return VisitEnd(visit, view["state"], failure["name"] if failure else "none", view)
 
     async def visit_end_or_waiting_again(self, visit: str) -> VisitEnd | None:
         """The end of a visit, or None once it waits for the card to come back."""

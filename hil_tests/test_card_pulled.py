@@ -31,7 +31,7 @@ async def test_a_card_pulled_at_any_apdu_can_be_put_back_and_the_visit_ends_once
             pulled = True
         else:
             pulled = False
-        assert (end.state, end.failure) == ("done", "NONE"), f"pulled at {apdu}: {end}"
+        assert (end.state, end.failure) == ("done", "none"), f"pulled at {apdu}: {end}"
         assert end.body["assertion"]
         assert end.body["tracking_code"]
         await bench.pull_card()
@@ -59,5 +59,5 @@ async def test_a_card_that_stays_away_ends_the_visit_as_gone_without_an_assertio
         await bench.insert_card()
         end = await bench.visit_end_or_waiting_again(visit)
     assert end is not None
-    assert (end.state, end.failure) == ("failed", "CARD_GONE")
+    assert (end.state, end.failure) == ("failed", "card_gone")
     assert end.body["assertion"] is None

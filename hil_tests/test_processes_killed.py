@@ -26,7 +26,7 @@ async def test_pcscd_killed_in_the_middle_of_a_visit_costs_a_new_insertion_and_n
 
 async def test_while_the_card_service_is_down_no_visit_starts_and_the_reason_is_named(bench: Bench) -> None:
     await bench.stack.pcscd.kill()
-    await bench.until_blocked("CARD_SERVICE_DOWN")
+    await bench.until_blocked("card_service_down")
     await bench.stack.pcscd.restart()
     await bench.until_ready()
 
@@ -74,7 +74,7 @@ async def test_an_agent_killed_in_the_middle_of_a_visit_says_so_when_it_is_back(
     await bench.stack.launch("agent")
     await bench.until_ready()
     end = await bench.visit_end(visit, wait_s=0)
-    assert (end.state, end.failure) == ("failed", "VISIT_INTERRUPTED")
+    assert (end.state, end.failure) == ("failed", "visit_interrupted")
     await bench.until_stored_visits(before + 1)
     assert (await bench.ended_visits())[-1].outcome is Failure.VISIT_INTERRUPTED
 
@@ -82,7 +82,7 @@ async def test_an_agent_killed_in_the_middle_of_a_visit_says_so_when_it_is_back(
 async def test_a_registry_that_is_away_ends_the_visit_with_a_code_and_no_assertion(bench: Bench) -> None:
     await bench.stack.kill("registry")
     end = await bench.whole_visit()
-    assert (end.state, end.failure) == ("failed", "REGISTRY_UNREACHABLE")
+    assert (end.state, end.failure) == ("failed", "registry_unreachable")
     assert end.body["assertion"] is None
     assert end.body["tracking_code"], "the exchange gives a code for what it could not forward"
     await bench.stack.launch("registry")

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -104,12 +105,13 @@ class Stack:
     async def start_registry(self) -> None:
         """The civil registry, and the national exchange in front of it."""
         terminal_ca = str(self.fleet["ca"])
-        command = self._govah("sim", "registry", "--data", self.directory / "registry", "--terminal-ca", terminal_ca)
-        registry = await self.launch("registry", _Spec(command + self._fast()))
-        command = self._govah("sim", "nix", "--data", self.directory / "nix", "--terminal-ca", terminal_ca)
+        # ports are fixed for the life of the stack, so that each can be killed and started again in its place
+        command = self._govah("sim", "registry", "--data", self.directory / "registry", "--port", free_port())
+        registry = await self.launch("registry", _Spec([*command, "--terminal-ca", terminal_ca, *self._fast()]))
+        command = self._govah("sim", "nix", "--data", self.directory / "nix", "--port", free_port())
         command += ["--registry", registry.ready["url"], "--registry-ca", registry.ready["ca"]]
-        command += ["--client-cert", registry.ready["nix_certificate"], "--client-key", registry.ready["nix_key"]]
-        await self.launch("nix", _Spec(command + self._fast()))
+        command += ["--registry-client", registry.ready["client"]]
+        await self.launch("nix", _Spec([*command, "--terminal-ca", terminal_ca, *self._fast()]))
 
     async def start_fleet(self) -> None:
         """The fleet server: made anew, then its four processes; the ingest before the broker opens is not needed."""
@@ -190,7 +192,7 @@ class Stack:
             "registry": {
                 "nix_url": nix["url"],
                 "nix_ca": nix["ca"],
-                "nix_key": nix["nix_key"],
+                "nix_key": nix["key"],
                 "registry_key": registry["registry_key"],
                 "trust_list": "trust-list.pem",
                 "agency": "notary-association",
@@ -222,6 +224,13 @@ title_en = "Identity for a notarial deed"
 legal_basis = "1400-55282-3"
 min_loa = 2
 """
+
+
+def free_port() -> int:
+    """A loopback port that is free now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 async def run_to_end(command: list[str], stdin: str = "") -> str:

@@ -34,13 +34,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="./run")
     verbs = parser.add_subparsers(dest="verb", required=True)
     test = verbs.add_parser("test", help="everything that must hold")
-    test.add_argument("kinds", nargs="*", choices=_KINDS, help="only these kinds; without any: lint and all")
+    # argparse holds an empty list against `choices` too, so the kinds are checked below
+    test.add_argument("kinds", nargs="*", metavar="|".join(_KINDS), help="only these; without any: lint and all")
     test.add_argument("--long", action="store_true", help="with what takes longer than a change should wait for")
     for verb in ("lint", "docs"):
         verbs.add_parser(verb)
     bench = verbs.add_parser("bench")
     bench.add_argument("names", nargs="*", help="only these benchmarks")
     arguments = parser.parse_args()
+    unknown = set(getattr(arguments, "kinds", ())) - set(_KINDS)
+    if unknown:
+        parser.error(f"no such kind of test: {', '.join(sorted(unknown))}")
     os.chdir(ROOT)
     match arguments.verb:
         case "lint":
