@@ -1,8 +1,8 @@
 """The hand at the slot: a UNIX socket that takes one JSON object per line and answers each with one.
 
 ``{"do": "insert"}``, ``{"do": "pull"}``, ``{"do": "status"}``, ``{"do": "pull_at", "apdu": 3}``,
-``{"do": "pull_after_at", "apdu": 3}`` and ``{"do": "mute_at", "apdu": 3}``; APDUs are counted from 1 since insertion, and with
-the card out such an order is for the next one. Every answer is the status, or ``{"error": …}``.
+``{"do": "pull_after_at", "apdu": 3}`` and ``{"do": "mute_at", "apdu": 3}``. APDUs are counted from 1 since insertion;
+with the card out such an order is for the next one. Every answer is the status, or ``{"error": …}``.
 """
 
 from __future__ import annotations

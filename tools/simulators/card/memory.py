@@ -101,11 +101,12 @@ def _load(path: Path, seed: int) -> CardState:
         return CardState()
     try:
         values = json.loads(path.read_bytes()[:_MAX_BYTES])
-        if values.pop("number") != seed:
-            raise MemoryRefusedError("the state directory belongs to another card")
-        state = CardState(**values)
+        number, state = values.pop("number"), CardState(**values)
+        possible = 0 <= state.pin1_tries <= PIN1_TRIES and 0 <= state.verdicts < 1 << 32
     except (ValueError, TypeError, KeyError, AttributeError) as exc:
         raise MemoryRefusedError("the state directory does not hold a card's state") from exc
-    if not 0 <= state.pin1_tries <= PIN1_TRIES or not 0 <= state.verdicts < 1 << 32:
+    if number != seed:
+        raise MemoryRefusedError("the state directory belongs to another card")
+    if not possible:
         raise MemoryRefusedError("the state directory holds an impossible state")
     return state
