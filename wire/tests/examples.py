@@ -24,6 +24,7 @@ KINDS: Final[tuple[type[Message], ...]] = (
     inquiry.ChallengeRequest,
     inquiry.AssertRequest,
     inquiry.Answer,
+    inquiry.TimeRequest,
     inquiry.TimeAnswer,
     assertion.Claims,
 )
