@@ -210,6 +210,8 @@ class Counter:
             self._journal_full = False
         except JournalFullError:
             self._journal_full = True
+        visits_today = await self._visits_today()
+        # no await from here on: a visit that begins meanwhile must not lose its screen to an idle one
         reasons = tuple(self.blocked())
         if self._visit is None and self._screen.step in (Step.DONE, Step.FAILED):
             self._let_go()
@@ -222,11 +224,11 @@ class Counter:
                     reader=self._readers.state,
                     reasons=reasons,
                     failure=reasons[0] if reasons else Failure.NONE,
-                    visits_today=await self._visits_today(),
+                    visits_today=visits_today,
                 )
             )
-        elif self._screen.reader != self._readers.state:
-            self._set_screen(dataclasses.replace(self._screen, reader=self._readers.state))
+        else:
+            self._set_screen(dataclasses.replace(self._screen, reader=self._readers.state, reasons=reasons))
 
     def _let_go(self) -> None:
         """Take the holder's name off when the card is out, and the result some time later."""
@@ -273,6 +275,7 @@ class Counter:
         """Commit, then show, then let the next one in."""
         code = asserted.tracking_code if asserted else self._screen.tracking_code
         await self._commit_end(visit.asked, visit.started_ms, failure, asserted, code)
+        visits_today = await self._visits_today()
         self._visit = None
         self._set_screen(
             dataclasses.replace(
@@ -284,7 +287,7 @@ class Counter:
                 assertion=asserted.token if asserted else None,
                 tracking_code=code,
                 holder_name=self._screen.holder_name if asserted else None,
-                visits_today=await self._visits_today(),
+                visits_today=visits_today,
             )
         )
         visit.ended.set()

@@ -96,10 +96,13 @@ class Bench:
         return end
 
     async def insert_card(self) -> None:
+        """As a person does: not faster than the card service looks, or it would never see the card gone."""
+        await self.until(self._reader_sees_no_card, "the reader is empty")
         await self.stack.card(do="insert")
 
     async def pull_card(self) -> None:
         await self.stack.card(do="pull")
+        await self.until(self._reader_sees_no_card, "the reader is empty")
 
     async def pull_card_at(self, apdu: int) -> None:
         """The card comes out while its `apdu`-th command (from 1) since insertion is under way."""
@@ -156,6 +159,9 @@ class Bench:
                     await asyncio.sleep(POLL_S)
         except TimeoutError as exc:
             raise AssertionError(f"never came true: {what}") from exc
+
+    async def _reader_sees_no_card(self) -> bool:
+        return (await self.screen())["reader"] != "card_present"
 
     async def _ready(self) -> bool:
         try:

@@ -18,7 +18,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from edge_agent.kiosk.config import KioskConfig, Office
-from edge_agent.kiosk.desk import BUSY_STEPS, Desk, Step, VisitRefusedError, VisitRequest, VisitState, VisitView
+from edge_agent.kiosk.desk import BUSY_STEPS, Desk, VisitRefusedError, VisitRequest, VisitState, VisitView
 from edge_agent.kiosk.problems import Problem
 from wire.failures import SENTENCES, Failure
 
@@ -202,13 +202,12 @@ def router(desk: Desk, config: KioskConfig) -> APIRouter:
     async def status(office: Office = Depends(caller)) -> StatusOut:
         """Whether a visit can start now, and why not."""
         screen = desk.screen()
-        blocked = screen.reasons if screen.step is Step.BLOCKED else ()
         return StatusOut(
             terminal=config.terminal,
-            ready=screen.step is not Step.BLOCKED and screen.step not in BUSY_STEPS,
+            ready=not screen.reasons and screen.step not in BUSY_STEPS,
             busy=screen.step in BUSY_STEPS,
             reader=screen.reader.name.lower(),
-            blocked=[failure_out(reason) for reason in blocked],
+            blocked=[failure_out(reason) for reason in screen.reasons],
             services=[
                 ServiceOut(id=one.id, title_fa=one.title_fa, title_en=one.title_en, min_loa=one.min_loa)
                 for one in office.services

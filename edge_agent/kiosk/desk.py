@@ -59,7 +59,7 @@ class Screen:
     failure: Failure = Failure.NONE
     """FAILED: why. BLOCKED: the first of `reasons`."""
     reasons: tuple[Failure, ...] = ()
-    """BLOCKED: everything that stands in the way."""
+    """Everything that stands in the way of the next visit; on the page while BLOCKED, to the office at any time."""
     visit: str | None = None
     service: str | None = None
     """Id of the service that the visit is for; the page knows its title."""
