@@ -1,0 +1,1 @@
+"""The fleet's web face: two pages, live; a JSON API; metrics; one-time login."""
