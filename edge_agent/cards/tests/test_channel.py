@@ -37,6 +37,12 @@ async def test_a_wrong_length_within_get_response_is_corrected_too() -> None:
     assert await PlainChannel(transmit).send(READ) == Response(b"abc", 0x9000)
 
 
+async def test_what_is_fetched_is_fetched_on_the_same_logical_channel() -> None:
+    transmit, asked = scripted([b"\x61\x01", b"x\x90\x00"])
+    await PlainChannel(transmit).send(Command(0x0E, 0xB0, 0x00, 0x00, le=256))
+    assert asked[1].hex() == "02c0000001"
+
+
 async def test_other_status_words_pass_through_untouched() -> None:
     for sw in (0x6282, 0x63C2, 0x6983, 0x6A82, 0x6B00, 0x9000):
         transmit, asked = scripted([sw.to_bytes(2)])

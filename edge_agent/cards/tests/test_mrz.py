@@ -37,6 +37,23 @@ def test_one_changed_character_is_noticed_wherever_a_check_digit_looks(place: in
         mrz.parse_td1(bytes(changed))
 
 
+@pytest.mark.parametrize(("field", "place", "digit"), [(5, 6, 14), (30, 30, 36), (38, 38, 44)])
+def test_a_field_is_held_against_its_own_check_digit_and_not_only_the_last(field: int, place: int, digit: int) -> None:
+    found = 0
+    for first in range(10):
+        for second in range(10):
+            zone = bytearray(ICAO_SPECIMEN)
+            zone[place], zone[digit] = ord(str(first)), ord(str(second))
+            text = zone.decode()
+            fits_last = mrz.check_digit(text[5:37] + text[38:45] + text[48:59]) == text[59]
+            fits_own = mrz.check_digit(text[field:digit]) == text[digit]
+            if fits_last and not fits_own:
+                found += 1
+                with pytest.raises(CardDataError):
+                    mrz.parse_td1(bytes(zone))
+    assert found
+
+
 @given(st.binary(max_size=100) | st.text("ABC019<", min_size=90, max_size=90).map(str.encode))
 def test_any_bytes_are_a_zone_or_are_refused(zone: bytes) -> None:
     try:

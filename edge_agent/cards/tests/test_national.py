@@ -85,8 +85,9 @@ async def test_a_file_beyond_7fff_is_read_with_the_offset_in_a_data_object() -> 
     assert record.security_object == content
 
 
-async def test_what_follows_the_data_object_in_a_file_is_left_out() -> None:
-    content = tlv.encode(0x77, b"x" * 300)
+@pytest.mark.parametrize("size", [50, 300])
+async def test_what_follows_the_data_object_in_a_file_is_left_out(size: int) -> None:
+    content = tlv.encode(0x77, b"x" * size)
     record = await (await opened(contact(powered(with_security_object(content + bytes(500)))))).read()
     assert record.security_object == content
 
@@ -108,16 +109,28 @@ async def test_a_file_that_lies_about_itself_is_card_data_trouble(content: bytes
         await card.read()
 
 
-async def test_a_card_that_drips_one_byte_at_a_time_is_cut_off() -> None:
-    dripping = contact(powered(IMAGE), lambda count, answer: answer if count <= 6 else answer[:1] + b"\x90\x00")
-    with pytest.raises(CardDataError):
-        await (await opened(dripping)).read()
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        (b"x\x90\x00", "too many pieces"),
+        (b"\x90\x00", "gave nothing"),
+        (bytes(300) + b"\x90\x00", "more than was asked"),
+        (b"\x6b\x00", "6B00"),
+        (b"\x69\x82", "6982"),
+    ],
+)
+async def test_a_card_that_goes_on_wrongly_within_a_file_is_cut_off(answer: bytes, reason: str) -> None:
+    count = 0
 
+    def spoil(number: int, genuine: bytes) -> bytes:
+        nonlocal count
+        count = number
+        return genuine if number <= 6 else answer
 
-async def test_a_card_that_gives_more_than_was_asked_for_is_refused() -> None:
-    lying = contact(powered(IMAGE), lambda count, answer: answer if count <= 6 else bytes(300) + b"\x90\x00")
-    with pytest.raises(CardDataError):
-        await (await opened(lying)).read()
+    card = await opened(contact(powered(IMAGE), spoil))
+    with pytest.raises(CardError, match=reason):
+        await card.read()
+    assert count <= 6 + SPINE_0.max_reads_per_file
 
 
 @pytest.mark.parametrize(
@@ -127,12 +140,19 @@ async def test_a_card_that_gives_more_than_was_asked_for_is_refused() -> None:
         [b"\x90\x00", b"\x6a\x82"],
         [b"\x90\x00", b"\x90\x00", b"\x61\x02\x4f\x00\x90\x00"],
         [b"\x90\x00", b"\x90\x00", b"garbage\x90\x00"],
+        [b"\x90\x00", bytes.fromhex("7f6602020000"), b"\x90\x00"],
     ],
 )
 async def test_a_card_that_is_not_of_the_profile_is_unsupported(answers: list[bytes]) -> None:
     transmit, _ = scripted(answers)
     with pytest.raises(CardUnsupportedError):
         await opened(transmit)
+
+
+async def test_an_information_file_that_is_too_long_makes_a_card_unsupported() -> None:
+    long_file = tlv.encode(0x04, bytes(600)) + b"\x90\x00"
+    with pytest.raises(CardUnsupportedError, match="too long"):
+        await opened(contact(powered(IMAGE), lambda count, answer: long_file if count == 2 else answer))
 
 
 async def test_an_answer_that_the_card_bounds_itself_bounds_each_read() -> None:

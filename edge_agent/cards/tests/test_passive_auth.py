@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.cards import passive_auth, security_object
+from edge_agent.cards import passive_auth, security_object, tlv
 from edge_agent.cards.errors import CardDataError, CardNotAuthenticError
 from edge_agent.cards.passive_auth import Check
+from edge_agent.cards.tests import forge
+from edge_agent.cards.tests.forge import SodPlan
 from edge_agent.cards.tests.in_hand import AT
 from edge_agent.cards.trust import TrustList
 from tools.simulators import issuer
@@ -77,6 +82,68 @@ def test_hashes_made_to_fit_other_data_do_not_pass() -> None:
     assert failed_check(spoilt, IMAGE.groups) == Check.SIGNATURE
 
 
+def test_security_objects_of_all_three_hashes_pass() -> None:
+    for name, oid in (("sha384", "0609608648016503040202"), ("sha512", "0609608648016503040203")):
+        content = forge.lds_object(forge.hashed(forge.GROUPS, name), bytes.fromhex(oid))
+        sod = SodPlan(content=content, digest=name, signature_hash=name).made()
+        result = passive_auth.authenticate(sod, forge.GROUPS, forge.trust(), AT)
+        assert result.hash_algorithm == name
+
+
+FIRST, ELEVENTH = forge.hashed(forge.GROUPS)
+
+
+@pytest.mark.parametrize(
+    "plan",
+    [
+        SodPlan(named=replace(forge.GOOD, issuer="another root")),
+        SodPlan(by_key_identifier=True),
+        SodPlan(content_type="1.2.840.113549.1.7.1"),
+        SodPlan(attribute_type="1.2.840.113549.1.7.1"),
+        SodPlan(digests_named=2),
+        SodPlan(digests_named=0),
+        SodPlan(content=forge.lds_object([FIRST, ELEVENTH, FIRST])),
+        SodPlan(content=forge.lds_object([FIRST, (17, ELEVENTH[1])])),
+        SodPlan(content=forge.lds_object([FIRST, (0, ELEVENTH[1])])),
+        SodPlan(content=forge.lds_object([FIRST, (11, ELEVENTH[1][:31])])),
+        SodPlan(content=forge.lds_object([FIRST], bytes.fromhex("06052b0e03021a"))),
+        SodPlan(content=b""),
+        SodPlan(content=b"\x30\x00"),
+    ],
+    ids=lambda plan: f"{plan.named.issuer} {plan.content_type} {plan.attribute_type} {plan.digests_named}",
+)
+def test_a_signed_object_of_another_form_is_card_data_trouble(plan: SodPlan) -> None:
+    with pytest.raises(CardDataError):
+        passive_auth.authenticate(plan.made(), forge.GROUPS, forge.trust(), AT)
+
+
+@pytest.mark.parametrize(
+    ("plan", "check"),
+    [
+        (SodPlan(digest="sha512"), Check.ALGORITHMS),
+        (SodPlan(signer=replace(forge.GOOD, signs_data=False)), Check.SIGNER_KEY_USAGE),
+        (SodPlan(signer=replace(forge.GOOD, critical_extra=True)), Check.SIGNER_KEY_USAGE),
+        (SodPlan(signer=replace(forge.GOOD, years=(2025, 2026))), Check.SIGNER_IN_FORCE),
+        (SodPlan(signer=replace(forge.GOOD, algorithm=hashes.SHA224())), Check.ALGORITHMS),
+        (SodPlan(signer=replace(forge.GOOD, key=ec.derive_private_key(9, ec.SECP192R1()))), Check.ALGORITHMS),
+    ],
+    ids=lambda value: str(value) if isinstance(value, Check) else "",
+)
+def test_a_signer_or_algorithm_that_does_not_count_fails_its_check(plan: SodPlan, check: Check) -> None:
+    assert failed_check(plan.made(), forge.GROUPS, trust=forge.trust()) == check
+
+
+def test_what_is_too_deep_is_refused_before_the_asn1_parser_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(security_object, "_parse_cms", lambda _data: pytest.fail("the parser was reached"))
+    nested = b""
+    for _ in range(security_object.MAX_DEPTH + 1):
+        nested = tlv.encode(0x30, nested)
+    crowded = tlv.encode(0x30, tlv.encode(0x30, b"\x05\x00" * 1200) * 2)
+    for content in (nested, crowded):
+        with pytest.raises(CardDataError):
+            security_object.parse(tlv.encode(0x77, content))
+
+
 @pytest.mark.filterwarnings("ignore::UserWarning")  # cryptography frowns at some certificates before it refuses them
 @settings(max_examples=400)
 @given(st.integers(0, len(IMAGE.security_object) - 1), st.binary(min_size=1, max_size=4), st.booleans())
@@ -96,10 +163,6 @@ def test_any_bytes_are_a_security_object_or_are_refused(data: bytes) -> None:
         security_object.parse(data)
 
 
-def test_a_huge_or_deep_security_object_never_reaches_the_asn1_parser() -> None:
-    deep = b""
-    for _ in range(200):
-        deep = (b"\x30" + bytes((len(deep),)) + deep) if len(deep) < 128 else b"\x30\x82" + len(deep).to_bytes(2) + deep
-    for data in (b"\x77\x82" + len(deep).to_bytes(2) + deep, b"\x77\x83" + (70_000).to_bytes(3) + bytes(70_000)):
-        with pytest.raises(CardDataError):
-            security_object.parse(data)
+def test_a_security_object_beyond_the_limit_is_refused() -> None:
+    with pytest.raises(CardDataError, match="too long"):
+        security_object.parse(tlv.encode(0x77, bytes(70_000)))

@@ -1,13 +1,17 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.cards import passive_auth
 from edge_agent.cards.errors import CardDataError, TrustListRefusedError
+from edge_agent.cards.tests import forge
 from edge_agent.cards.tests.in_hand import AT
 from edge_agent.cards.trust import ChainFault, TrustList, chain_fault, load_certificate
 from tools.simulators import issuer
@@ -48,6 +52,23 @@ def test_two_generations_of_roots_with_the_same_names_work_side_by_side() -> Non
         image = issuer.personalise(1, defect)
         passive_auth.authenticate(image.security_object, image.groups, both, AT)
         assert chain_fault(load_certificate(image.card_certificate), both.card_key_authorities, AT) is None
+
+
+def test_each_rule_for_an_end_certificate_is_held() -> None:
+    def fault(plan: forge.CertificatePlan, root: forge.CertificatePlan = forge.ROOT_PLAN) -> ChainFault | None:
+        return chain_fault(plan.made(), forge.trust(root).country_signers, AT)
+
+    good = forge.GOOD
+    assert fault(good) is None
+    assert fault(replace(good, issuer="another")) is ChainFault.UNKNOWN_ISSUER
+    assert fault(replace(good, years=(2025, 2026))) is ChainFault.NOT_IN_FORCE
+    assert fault(replace(good, years=(2028, 2036))) is ChainFault.NOT_IN_FORCE
+    assert fault(good, replace(forge.ROOT_PLAN, years=(2024, 2026))) is ChainFault.NOT_IN_FORCE
+    assert fault(replace(good, with_usage=False)) is ChainFault.KEY_USAGE
+    assert fault(replace(good, signs_data=False)) is ChainFault.KEY_USAGE
+    assert fault(replace(good, authority=True)) is ChainFault.KEY_USAGE
+    assert fault(replace(good, critical_extra=True)) is ChainFault.CRITICAL_EXTENSION
+    assert fault(replace(good, algorithm=hashes.SHA224())) is ChainFault.ALGORITHM
 
 
 def test_a_root_is_no_signer_of_data_itself() -> None:

@@ -3,16 +3,22 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, utils
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.x509.oid import NameOID
 from hypothesis import given
 from hypothesis import strategies as st
 
 from edge_agent.cards import lds, verdict
 from edge_agent.cards.errors import CardDataError, CardNotGenuineError
+from edge_agent.cards.tests import forge
 from edge_agent.cards.tests.in_hand import AT, CHALLENGE, contact, opened, powered
 from edge_agent.cards.trust import TrustList
 from edge_agent.cards.verdict import CardVerdict, Interface, JournalState, Reference, Session, Status
 from tools.simulators import issuer
 from tools.simulators.issuer import CardImage, Defect
+from wire.inquiry import verdict_digest_input
 
 TRUST = TrustList.from_pem(issuer.trust_list_pem())
 IMAGE = issuer.personalise(1)
@@ -123,6 +129,40 @@ def test_any_bytes_are_a_status_with_one_encoding_or_are_refused(data: bytes) ->
     except CardDataError:
         return
     assert status.to_bytes() == data
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(0, 2), (1, 0), (1, 3), (2, 1 << 5), (3, 1 << 4), (4, 0x10), (8, 0xFE), (13, 2)],
+)
+def test_a_status_with_a_reserved_value_is_refused(place: int, value: int) -> None:
+    data = bytearray.fromhex("01010000" + "03ffffffff" + "00000001" + "00" * 22)
+    assert Status.parse(bytes(data)).pin1_tries == 3
+    data[place] = value
+    with pytest.raises(CardDataError):
+        Status.parse(bytes(data))
+
+
+async def test_a_card_key_on_another_curve_proves_nothing() -> None:
+    key = ec.derive_private_key(4711, ec.SECP256K1())
+    status = (await verdict_of(IMAGE)).status
+    der = key.sign(verdict_digest_input(CHALLENGE, status), ec.ECDSA(SHA256()))
+    r, s = utils.decode_dss_signature(der)
+    found = CardVerdict(status, r.to_bytes(32) + s.to_bytes(32))
+    certificate = replace(forge.GOOD, key=key).der()
+    with pytest.raises(CardNotGenuineError, match="another algorithm"):
+        verdict.check(found, CHALLENGE, certificate, forge.trust(), AT, expected_document="S00000001")
+
+
+@pytest.mark.parametrize(
+    "subject",
+    [[(NameOID.COMMON_NAME, "nobody")], [(NameOID.SERIAL_NUMBER, "S00000001"), (NameOID.SERIAL_NUMBER, "S00000002")]],
+)
+def test_a_certificate_without_exactly_one_document_is_refused(
+    subject: list[tuple[x509.ObjectIdentifier, str]],
+) -> None:
+    with pytest.raises(CardDataError):
+        verdict.document_number(replace(forge.GOOD, subject=subject).der())
 
 
 @given(st.binary(max_size=200))
