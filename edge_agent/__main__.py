@@ -183,6 +183,7 @@ def _counter(
         trusted=trusted,
         clock=clock,
         chance=secrets.token_bytes,
+        monotonic=time.monotonic,
         trace=lambda line: _log.debug("apdu", trace=line),
     )
     return Counter(

@@ -291,7 +291,8 @@ class Counter:
             )
         )
         visit.ended.set()
-        _log.info("visit_ended", outcome=failure.name, loa=asserted.loa if asserted else None)
+        waited = {"card_ms": asserted.card_ms, "registry_ms": asserted.registry_ms} if asserted else {}
+        _log.info("visit_ended", outcome=failure.name, insertions=visit.insertions, **waited)
 
     async def _until_asserted(self, visit: _Visit) -> Asserted:
         """Card after card, until one gives an assertion or the visit's limits are reached."""

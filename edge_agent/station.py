@@ -47,6 +47,10 @@ class Asserted:
     loa: int
     tracking_code: str
     transaction: Transaction
+    card_ms: int = 0
+    """How long the visit waited for the card."""
+    registry_ms: int = 0
+    """How long it waited for the exchange and the registry."""
 
 
 class Registry(Protocol):
@@ -86,6 +90,25 @@ class Trusted:
     """Thumbprint of the terminal's own key."""
 
 
+class Stopwatch:
+    """Adds up how long one party kept the visit waiting: ``with stopwatch: await …``."""
+
+    def __init__(self, monotonic: Callable[[], float]) -> None:
+        self._monotonic = monotonic
+        self._started_s = 0.0
+        self._total_s = 0.0
+
+    def __enter__(self) -> None:
+        self._started_s = self._monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self._total_s += self._monotonic() - self._started_s
+
+    @property
+    def total_ms(self) -> int:
+        return round(self._total_s * 1000)
+
+
 Show = Callable[..., None]
 """``show(step, progress_pct=, holder_name=, tracking_code=)``: what is known so far, for the screen."""
 
@@ -99,6 +122,7 @@ async def serve_card(
     trusted: Trusted,
     clock: TrustedClock,
     chance: Callable[[int], bytes],
+    monotonic: Callable[[], float],
     show: Show,
     trace: Trace | None = None,
 ) -> Asserted:
@@ -112,8 +136,14 @@ async def serve_card(
     found = profile.match(atr)
     if found is None:
         raise CardUnsupportedError("no profile matches the answer to reset")
+    card_time, registry_time = Stopwatch(monotonic), Stopwatch(monotonic)
+
+    async def timed_transmit(command: bytes) -> bytes:
+        with card_time:
+            return await transmit(command)
+
     show(Step.READING, progress_pct=0)
-    card = await NationalCard.open(PlainChannel(transmit, trace), found)
+    card = await NationalCard.open(PlainChannel(timed_transmit, trace), found)
     record = await card.read(lambda files, of: show(Step.READING, progress_pct=100 * files // of))
     at_ms = clock.now_ms()
     at_s = at_ms // 1000
@@ -130,15 +160,16 @@ async def serve_card(
         salt=transaction.salt,
         at_ms=transaction.at_ms,
     )
-    challenge = await registry.open_inquiry(
-        audience=asked.audience,
-        office_class=asked.office_class,
-        service=asked.service,
-        legal_basis=asked.legal_basis,
-        min_loa=asked.min_loa,
-        txh=txh,
-        card_certificate=record.card_certificate,
-    )
+    with registry_time:
+        challenge = await registry.open_inquiry(
+            audience=asked.audience,
+            office_class=asked.office_class,
+            service=asked.service,
+            legal_basis=asked.legal_basis,
+            min_loa=asked.min_loa,
+            txh=txh,
+            card_certificate=record.card_certificate,
+        )
 
     show(Step.PROVING, tracking_code=challenge.tracking_code)
     digest = inquiry.card_challenge(
@@ -159,15 +190,16 @@ async def serve_card(
     )
 
     show(Step.ASKING_REGISTRY)
-    granted = await registry.obtain(
-        challenge,
-        security_object=record.security_object,
-        group_hashes=dict(authentic.group_hashes),
-        verdict_status=proof.status,
-        verdict_signature=proof.signature,
-    )
+    with registry_time:
+        granted = await registry.obtain(
+            challenge,
+            security_object=record.security_object,
+            group_hashes=dict(authentic.group_hashes),
+            verdict_status=proof.status,
+            verdict_signature=proof.signature,
+        )
     claims = _checked(granted, asked, challenge, txh=txh, trusted=trusted, now_ms=clock.now_ms())
-    return Asserted(granted.token, claims.loa, claims.trk, transaction)
+    return Asserted(granted.token, claims.loa, claims.trk, transaction, card_time.total_ms, registry_time.total_ms)
 
 
 def _checked(

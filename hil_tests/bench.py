@@ -116,13 +116,21 @@ class Bench:
         """A visit may start."""
         await self.until(self._ready, "the terminal is ready")
 
-    async def until_ready_or_busy(self) -> None:
+    async def until_unblocked(self) -> None:
         """Nothing stands in the way of a visit, or of the one that is under way."""
 
         async def unblocked() -> bool:
             return not (await self.screen())["blocked"]
 
         await self.until(unblocked, "nothing blocks the terminal")
+
+    async def until_active(self, visit: str) -> None:
+        """A card is being read for the visit."""
+
+        async def active() -> bool:
+            return (await self.visit_end(visit, wait_s=0)).state == "active"
+
+        await self.until(active, "the visit is active")
 
     async def until_blocked(self, reason: str) -> None:
         """The terminal names `reason`."""
@@ -161,7 +169,7 @@ class Bench:
             raise AssertionError(f"never came true: {what}") from exc
 
     async def _reader_sees_no_card(self) -> bool:
-        return (await self.screen())["reader"] != "card_present"
+        return bool((await self.screen())["reader"] != "card_present")
 
     async def _ready(self) -> bool:
         try:

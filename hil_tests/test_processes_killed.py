@@ -14,11 +14,13 @@ pytestmark = [pytest.mark.bench, pytest.mark.fault, pytest.mark.asyncio(loop_sco
 
 async def test_pcscd_killed_in_the_middle_of_a_visit_costs_a_new_insertion_and_no_restart(bench: Bench) -> None:
     visit = await bench.begin_visit()
+    await bench.stack.card(do="mute_at", apdu=6)
     await bench.insert_card()
+    await bench.until_active(visit)
     await bench.stack.pcscd.kill()
-    await bench.pull_card()
+    await bench.stack.card(do="pull")
     await bench.stack.pcscd.restart()
-    await bench.until_ready_or_busy()
+    await bench.until_unblocked()
     await bench.insert_card()
     end = await bench.visit_end(visit)
     assert end.state == "done", end

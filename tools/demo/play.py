@@ -82,10 +82,10 @@ class Play:
             await stack.start_agent()
             await self._until_ready()
         async with self._step("office_asks"):
-            visit = await self._office("POST", "/api/v1/visits", {"service": SERVICE, "act_reference": ACT_REFERENCE})
+            visit = await self.office("POST", "/api/v1/visits", {"service": SERVICE, "act_reference": ACT_REFERENCE})
         async with self._step("card_becomes_assertion"):
             await stack.card(do="insert")
-            done = await self._office("GET", f"/api/v1/visits/{visit['id']}?wait_s={VISIT_WITHIN_S}")
+            done = await self.office("GET", f"/api/v1/visits/{visit['id']}?wait_s={VISIT_WITHIN_S}")
             if done["state"] != "done":
                 raise StepFailedError(f"the visit ended as {done}")
         async with self._step("assertion_verified_offline"):
@@ -135,8 +135,12 @@ class Play:
         self.steps.append(step)
         self._tell(step)
 
-    async def _office(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One call of the office API, as the bank's software makes it."""
+    async def office(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One call of the office API, as the bank's software makes it.
+
+        Raises:
+            StepFailedError: it was refused.
+        """
         headers = {"authorization": f"Bearer {self._stack.office_token}"}
         async with httpx.AsyncClient(base_url=self._stack.kiosk, headers=headers, trust_env=False) as client:
             answer = await client.request(method, path, json=body, timeout=VISIT_WITHIN_S + 10)
@@ -153,7 +157,7 @@ class Play:
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 while True:
-                    status = await self._office("GET", "/api/v1/status")
+                    status = await self.office("GET", "/api/v1/status")
                     if status["ready"]:
                         return
                     await asyncio.sleep(POLL_S)
