@@ -86,7 +86,7 @@ class Matrix:
             if any(granted.id == service for services in (*by_name, *by_class) for granted in services):
                 return Grant(decision.number, decision.simulated)
         return Denial(
-            f"«{agency}» ({office_class}) ← {service}: مصوبهٔ کارگروه تعامل‌پذیری لازم است / "
+            f"«{agency}» ← {service}: مصوبهٔ کارگروه تعامل‌پذیری لازم است / "
             "a decision of the interoperability working group is missing"
         )
 
