@@ -78,10 +78,15 @@ def _refuse_tag(*_: object) -> NoReturn:
 _TAG_DECODERS: Final = dict.fromkeys(_LIBRARY_TAGS, _refuse_tag)
 
 
+_AS_THEY_ARE: Final = frozenset({bytes, str, bool, type(None)})
+
+
 def _ordered(value: Value, depth: int) -> Value:
     """The same value with map keys in bytewise order of their encodings; refuses what has no single form."""
     if depth < 0:
         raise CborRefusedError(f"nested deeper than {MAX_DEPTH}")
+    if type(value) in _AS_THEY_ARE:
+        return value
     match value:
         case None | bool() | bytes() | str():
             return value
@@ -92,6 +97,9 @@ def _ordered(value: Value, depth: int) -> Value:
         case list() | tuple():
             return [_ordered(item, depth - 1) for item in value]
         case dict():
+            if all(type(key) is int and 0 <= key < _INT_LIMIT for key in value):
+                # the encodings of such keys sort as the numbers do; all our messages are like this
+                return {key: _ordered(value[key], depth - 1) for key in sorted(value)}
             pairs = []
             for key, item in value.items():
                 if isinstance(key, bool) or not isinstance(key, int | str):
