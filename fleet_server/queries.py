@@ -290,11 +290,12 @@ def numbers(connection: sa.Connection, *, now_ms: int) -> Numbers:
             .select_from(db.commands)
             .where(db.commands.c.result.is_(None), db.commands.c.not_after_ms > now_ms),
         ),
-        anomalies=dict(
-            connection.execute(sa.select(db.anomalies.c.kind, sa.func.count()).group_by(db.anomalies.c.kind))
-            .tuples()
-            .all()
-        ),
+        anomalies={
+            row.kind: row.kept
+            for row in connection.execute(
+                sa.select(db.anomalies.c.kind, sa.func.count().label("kept")).group_by(db.anomalies.c.kind)
+            )
+        },
         certificates_expiring=_count(
             connection,
             sa.select(sa.func.count())

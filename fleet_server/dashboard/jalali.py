@@ -13,6 +13,8 @@ import jdatetime
 TEHRAN: Final = timezone(timedelta(hours=3, minutes=30))
 """Fixed: daylight saving time was abolished from 1402 on, before the first terminal existed."""
 
+_LATEST_S: Final = 32_503_680_000
+"""A terminal's clock may say anything; what is beyond the year 3000 is shown as that, as calendars end somewhere."""
 _PERSIAN: Final = str.maketrans("0123456789.", "۰۱۲۳۴۵۶۷۸۹٫")
 _PERSIAN_PLAIN: Final = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
 
@@ -43,6 +45,5 @@ def moment(at_ms: int, lang: str) -> str:
 
 
 def _tehran(at_ms: int) -> datetime:
-    # a terminal's clock may say anything: stay within what datetime can hold
-    seconds = min(max(at_ms / 1000, 0), 253_402_214_400)
+    seconds = min(max(at_ms / 1000, 0), _LATEST_S)
     return datetime.fromtimestamp(seconds, UTC).astimezone(TEHRAN)
