@@ -5,7 +5,7 @@ import json
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -22,9 +22,11 @@ WITHIN_S = 30.0
 
 
 @asynccontextmanager
-async def running(*options: str) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
-    """The command as a process, ready."""
-    process = await asyncio.create_subprocess_exec(sys.executable, "-m", "tools", "sim", "card", *options, stdout=PIPE)
+async def running(*options: str, enter: Sequence[str] = ()) -> AsyncIterator[tuple[Process, dict[str, Any]]]:
+    """The command as a process, ready; `enter` goes in front of it."""
+    process = await asyncio.create_subprocess_exec(
+        *enter, sys.executable, "-m", "tools", "sim", "card", *options, stdout=PIPE
+    )
     try:
         assert process.stdout is not None
         async with asyncio.timeout(WITHIN_S):
