@@ -17,7 +17,8 @@ Language = Literal["fa", "en"]
 
 _IRAN_TIME: Final = timezone(timedelta(hours=3, minutes=30))
 _PERSIAN_DIGITS: Final = str.maketrans("0123456789", "۰۱۲۳۴۵۶۷۸۹")
-_KINDS: Final = {State.ISSUED: "good", State.CONSUMED: "good", State.EXPIRED: "warn", State.REUSED: "bad"}
+_KINDS: Final = {State.ISSUED: "good", State.CONSUMED: "good", State.REUSED: "bad"}
+"""The colour of an assertion's state. A code without an assertion is never shown as good."""
 
 _TEXT: Final[dict[Language, dict[str, str]]] = {
     "fa": {
@@ -49,6 +50,8 @@ _TEXT: Final[dict[Language, dict[str, str]]] = {
         "expired": "مهلت گذشته",
         "reused": "بیش از یک بار ارائه شده",
         "cancelled": "بی‌نتیجه پایان یافته",
+        "class_notary": "دفتر اسناد رسمی",
+        "class_bank": "بانک",
     },
     "en": {
         "title": "Verify a tracking code",
@@ -79,6 +82,8 @@ _TEXT: Final[dict[Language, dict[str, str]]] = {
         "expired": "past its time",
         "reused": "presented more than once",
         "cancelled": "ended without an assertion",
+        "class_notary": "notary office",
+        "class_bank": "bank",
     },
 }
 
@@ -115,9 +120,15 @@ class Page:
             asked=asked,
             message=None,
             rows=_rows(lang, result),
-            kind=_KINDS.get(result.state, "warn") if result.state else "bad",
+            kind=_kind(result),
             headline=text["exists" if result.exists else "unknown"],
         )
+
+
+def _kind(result: Result) -> str:
+    if not result.exists or result.state is None:
+        return "bad"
+    return "warn" if result.loa is None else _KINDS.get(result.state, "warn")
 
 
 def _rows(lang: Language, result: Result) -> list[tuple[str, str]]:
@@ -130,7 +141,7 @@ def _rows(lang: Language, result: Result) -> list[tuple[str, str]]:
         (text["code"], result.code),
         (text["state"], text[result.state]),
         (text["issued_at"], _moment(lang, result.issued_at)),
-        (text["audience_class"], result.audience_class or "—"),
+        (text["audience_class"], text.get(f"class_{result.audience_class}", result.audience_class or "—")),
         (text["loa"], level),
         (text["token_hash_matches"], text["matches" if result.token_hash_matches else "not_checked"]),
         checked,

@@ -188,12 +188,23 @@ async def test_the_page_is_persian_first_and_has_an_english_switch(world: World,
     english = (await public.get("/verify?lang=en")).text
     assert '<html lang="en" dir="ltr">' in english
     answered = (await public.post("/verify", data={"code": code, "aud": AUDIENCE})).text
+    assert "دفتر اسناد رسمی" in answered
     assert "صادر شده" in answered
     assert "۱۴۰۵/۰۸/۳۰ ۱۲:۰۰" in answered
     assert "No such code" in (await public.post("/verify?lang=en", data={"code": code, "aud": "x"})).text
     mistyped = await public.post("/verify", data={"code": "2222-2222-2222-222Z", "aud": "x"})
     assert "نشانهٔ کنترلی" in mistyped.text
     assert "شناسهٔ دستگاه" in (await public.post("/verify", data={"code": UNKNOWN_CODE})).text
+
+
+async def test_a_code_without_an_assertion_is_never_shown_as_good(world: World, public: httpx.AsyncClient) -> None:
+    code, _ = asserted(world)
+    open_code = world.ask(world.terminal.challenge_request(CARD)).tracking_code
+    kinds = [
+        "result good" in (await public.post("/verify", data={"code": each, "aud": AUDIENCE})).text
+        for each in (code, open_code, UNKNOWN_CODE)
+    ]
+    assert kinds == [True, False, False]
 
 
 async def test_the_page_needs_nothing_from_elsewhere_and_repeats_no_markup(public: httpx.AsyncClient) -> None:
