@@ -13,7 +13,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
-from edge_agent.cards.errors import CardGoneError
+from edge_agent.cards.errors import CardGoneError, CardMuteError
 from edge_agent.errors import ReaderError
 from edge_agent.pcsc.calls import INSTALLED, Pcsc, RefusedError, error_of
 from edge_agent.pcsc.watcher import CardPresent, Seen, Watcher
@@ -65,7 +65,8 @@ class _Thread:
 class Connection:
     """An exclusive connection with one card, made by `Readers.connect`; dead once a transmit has failed."""
 
-    def __init__(self, jobs: _Jobs) -> None:
+    def __init__(self, jobs: _Jobs, answer_s: float) -> None:
+        self._answer_s = answer_s
         self._jobs: _Jobs | None = jobs
 
     async def transmit(self, command: bytes) -> bytes:
@@ -73,14 +74,18 @@ class Connection:
 
         One at a time, whoever calls. Cancelled in flight it goes on to its end on the card, and nobody gets the answer.
         Raises `CardGoneError` when card, reader or daemon is lost, and then whether the card acted on the command is
-        unknown; `CardUnsupportedError` (not sent) for an extended length on a T=0 card.
+        unknown; `CardMuteError` when no answer came in time, unknown likewise; `CardUnsupportedError` (not sent) for an
+        extended length on a T=0 card.
         """
         if self._jobs is None:
             raise CardGoneError("transmit: the connection is closed")
         answered: Future[bytes] = Future()
         self._jobs.put((command, answered))
         try:
-            answer = await asyncio.wrap_future(answered)
+            async with asyncio.timeout(self._answer_s):
+                answer = await asyncio.wrap_future(answered)
+        except TimeoutError as late:
+            raise CardMuteError("transmit: no answer; whether the card acted on the command is unknown") from late
         except RefusedError as refused:
             _log.debug("apdu_lost", header=command[:4].hex(), hresult=f"{refused.hresult:08X}")
             raise error_of(refused.hresult, "transmit") from refused
@@ -101,8 +106,8 @@ class _Session:
     """What a connection's worker does: connect, answer jobs in order, disconnect.
 
     pcscd looks for cards every 400 ms. A card that is lost in a command and back before that look can stay unnoticed,
-    and a failed reset before that look makes pcscd blind for the card until it is taken out again. So after a loss the
-    worker lets that look pass before it resets, and then has the watcher `doubt` what is in the reader.
+    and a power-down that fails before that look makes pcscd blind for the card until it is out again. So after a loss
+    the worker lets that look pass before it disconnects, and then has the watcher `doubt` what is in the reader.
     """
 
     def __init__(self, pcsc: Pcsc, reader: str, settle: Callable[[], object], doubt: Callable[[str], None]) -> None:
@@ -152,7 +157,8 @@ class Readers:
     """The card readers, followed from entering to leaving the context.
 
     `allow` chooses readers by name (match a prefix: the numbers behind it depend on the order of start); `chance`
-    gives numbers from 0 to 1 for the jitter of the back-off; `settle_s` is longer than pcscd's polling interval.
+    gives numbers from 0 to 1 for the jitter of the back-off; `settle_s` is longer than pcscd's polling interval;
+    `answer_s` is the longest wait for a card, longer than any that a reader grants (ISO/IEC 7816-3 waiting times).
     Belongs to the event loop that entered it.
     """
 
@@ -162,12 +168,14 @@ class Readers:
         allow: Callable[[str], bool],
         chance: Callable[[], float],
         settle_s: float = 0.5,
+        answer_s: float = 60.0,
         scard: Any = INSTALLED,
     ) -> None:
         self._pcsc = Pcsc(scard)
         self._allow = allow
         self._chance = chance
         self._settle_s = settle_s
+        self._answer_s = answer_s
         self._seen = Seen(ReaderState.NO_SERVICE)
         self._served = 0
         self._news = asyncio.Event()
@@ -256,10 +264,11 @@ class Readers:
 
     @contextlib.asynccontextmanager
     async def connect(self, card: CardPresent) -> AsyncIterator[Connection]:
-        """Connect with that insertion of a card, alone; reset the card on leaving.
+        """Connect with that insertion of a card, alone; take its power on leaving.
 
         Leaving waits for a command in flight, for a limited time. Raises `CardGoneError`, `CardMuteError`,
-        `CardUnsupportedError`, or `ReaderError` when reader or daemon is not usable or another program holds the card.
+        `CardUnsupportedError`, or `ReaderError` when reader or daemon is not usable or another program holds the card,
+        which is also what a reader that hangs looks like.
         """
         if not self._holds(card):
             raise CardGoneError("connect: the card has left the reader")
@@ -267,10 +276,13 @@ class Readers:
             self._pcsc, card.reader, settle=lambda: self._closing.wait(self._settle_s), doubt=self._watcher.doubt
         )
         thread = _Thread(f"pcsc-card-{card.insertion}", session.run)
-        connection = Connection(session.jobs)
+        connection = Connection(session.jobs, self._answer_s)
         try:
             try:
-                await asyncio.wrap_future(session.opened)
+                async with asyncio.timeout(self._answer_s):
+                    await asyncio.wrap_future(session.opened)
+            except TimeoutError as late:
+                raise ReaderError("connect: the reader does not answer") from late
             except RefusedError as refused:
                 raise error_of(refused.hresult, "connect") from refused
             if not self._holds(card):
