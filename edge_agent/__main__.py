@@ -49,6 +49,7 @@ EXIT_JOURNAL: Final = 3
 TIME_RETRY_S: Final = 2.0
 TIME_AGAIN_S: Final = 6 * 3600.0
 PRUNE_EVERY_S: Final = 3600.0
+START_NOTE_EVERY_S: Final = 0.2
 
 
 def main() -> int:
@@ -113,7 +114,6 @@ async def _run(config: AgentConfig) -> None:
         registry = await doors.enter_async_context(_inquiry(config, keys, clock))
         counter = _counter(config, keys, journal=journal, readers=readers, registry=registry, clock=clock)
         uplink = _uplink(config, journal, clock, counter, readers)
-        await journal.append(FactKind.AGENT_STARTED, clock.about_ms(), agent=__version__)
         await counter.end_interrupted()
         kiosk_config = _kiosk_config(config)
         listening = kiosk.listen(kiosk_config)
@@ -123,6 +123,7 @@ async def _run(config: AgentConfig) -> None:
             counter.run(),
             uplink.run(),
             _keep_time(clock, registry),
+            _note_the_start(journal, clock),
             _keep_pruning(journal, clock),
             kiosk.serve(create_app(counter, kiosk_config), listening),
         )
@@ -219,6 +220,13 @@ async def _keep_time(clock: TrustedClock, registry: Inquiry) -> None:
         except InquiryError as exc:
             _log.info("no_time_from_registry", reason=exc.detail)
         await asyncio.sleep(TIME_AGAIN_S if clock.trusted else TIME_RETRY_S)
+
+
+async def _note_the_start(journal: Journal, clock: TrustedClock) -> None:
+    """The fact that the agent started, once it can be dated."""
+    while not clock.trusted:  # noqa: ASYNC110  # the clock has no event: several peers teach it
+        await asyncio.sleep(START_NOTE_EVERY_S)
+    await journal.append(FactKind.AGENT_STARTED, clock.now_ms(), agent=__version__)
 
 
 async def _keep_pruning(journal: Journal, clock: TrustedClock) -> None:

@@ -77,7 +77,9 @@ def after_state(seen: Seen, state: State, now_ms: int, *, journal_known: bool) -
 
 
 def _after_birth(seen: Seen, state: State, now_ms: int, *, journal_known: bool) -> tuple[Seen, list[Change]]:
-    if state.journal == seen.journal:
+    if seen.journal is None:
+        newer = True
+    elif state.journal == seen.journal:
         newer = seen.session is None or state.session > seen.session
     else:
         # a replaced storage card: its clock may be wrong, but its journal is new; an old card that comes back is older

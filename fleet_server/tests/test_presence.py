@@ -153,3 +153,8 @@ def test_changes_of_reader_block_and_clock_are_told_once() -> None:
 
 def test_nobody_is_lost_who_never_was_there() -> None:
     assert gone_silent(Seen(), silent_ms=10**12, limit_ms=1)[0].presence == NEVER
+
+
+def test_the_first_birth_counts_whatever_its_clock_says_and_whether_facts_of_its_journal_came_before_it() -> None:
+    born, _ = after_state(Seen(), state(Presence.BIRTH, 1, at_ms=0), 5000, journal_known=True)
+    assert (born.presence, born.agent, born.profile) == (ONLINE, "1", "p")
