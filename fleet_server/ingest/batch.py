@@ -29,7 +29,7 @@ class Reject(msgspec.Struct, frozen=True, gc=False):
 
 
 class FactRow(msgspec.Struct, frozen=True, gc=False):
-    """A row of `db.facts`; `received_ms` is the delivery's."""
+    """A row of `db.facts`, in the order of its columns."""
 
     terminal: str
     journal: bytes

@@ -60,7 +60,7 @@ def touched(seen: Seen, now_ms: int, *, coarse_ms: int) -> Seen:
 
 
 def after_state(seen: Seen, state: State, now_ms: int, *, journal_known: bool) -> tuple[Seen, list[Change]]:
-    """What is known after `state`. `journal_known`: facts or a birth of its journal have been seen before."""
+    """What is known after `state`. `journal_known`: a birth of its journal has been seen before."""
     if state.presence is Presence.BIRTH:
         return _after_birth(seen, state, now_ms, journal_known=journal_known)
     if state.journal != seen.journal or not _session_is_live(seen, state.session):

@@ -52,7 +52,7 @@ class _Work:
     at_ms: int
     seen: dict[str, Seen] = field(default_factory=dict)
     marks: dict[JournalKey, Watermark] = field(default_factory=dict)
-    reported: dict[JournalKey, tuple[int | None, int | None]] = field(default_factory=dict)
+    reported: dict[JournalKey, tuple[int | None, int]] = field(default_factory=dict)
     timeline: list[dict[str, Any]] = field(default_factory=list)
     advanced: set[JournalKey] = field(default_factory=set)
     born: set[JournalKey] = field(default_factory=set)
@@ -68,6 +68,7 @@ class Store:
         self._new_id = new_id
         self._seen: dict[str, Seen] = {}
         self._marks: dict[JournalKey, Watermark] = {}
+        self._births: set[JournalKey] = set()
         self._anomalies = AnomalyBook(new_id)
 
     @property
@@ -90,8 +91,11 @@ class Store:
         with db.reading(self._engine) as connection:
             self._seen.update(_load_seen(connection, None))
             journal, fact = db.journals.c, db.facts.c
-            for row in connection.execute(sa.select(journal.terminal, journal.journal, journal.stored_through)):
+            known = sa.select(journal.terminal, journal.journal, journal.stored_through, journal.last_seq)
+            for row in connection.execute(known):
                 self._marks[row.terminal, row.journal] = Watermark(row.stored_through)
+                if row.last_seq is not None:
+                    self._births.add((row.terminal, row.journal))
             beyond = sa.and_(
                 fact.terminal == journal.terminal, fact.journal == journal.journal, fact.seq > journal.stored_through
             )
@@ -174,8 +178,9 @@ class Store:
                 self._conflict(connection, fact, work)
         if not rows:
             return
-        values = [msgspec.structs.asdict(fact) for fact in rows.values()]
-        work.facts_new = db.insert_ignoring(connection, db.facts, values)
+        work.facts_new = db.insert_ignoring_plain(
+            connection, db.facts, list(map(msgspec.structs.astuple, rows.values()))
+        )
         if work.facts_new != len(rows):
             for fact in _other_bytes(connection, list(rows.values())):
                 self._conflict(connection, fact, work)
@@ -208,7 +213,8 @@ class Store:
                 after, changes = presence.after_health(seen, report, received_ms)
             else:
                 key = (terminal, report.journal)
-                known = key in work.marks or key in self._marks
+                # not by this batch: a new journal's first facts may share it with the birth that announces them
+                known = key in self._marks
                 after, changes = presence.after_state(seen, report, received_ms, journal_known=known)
                 if report.presence is Presence.BIRTH:
                     self._birth(connection, key, report, work)
@@ -219,7 +225,7 @@ class Store:
     def _birth(self, connection: sa.Connection, key: JournalKey, state: State, work: _Work) -> None:
         """Note what the terminal still has; facts below that which we never got are lost, and that is said aloud."""
         work.born.add(key)
-        work.reported[key] = (state.first_seq, state.last_seq)
+        work.reported[key] = (state.first_seq, state.last_seq or 0)
         mark, lost = self._mark(connection, key, work).with_first(state.first_seq or 0)
         work.marks[key] = mark
         if lost:
@@ -292,6 +298,7 @@ class Store:
     def _done(self, work: _Work) -> Committed:
         self._seen.update(work.seen)
         self._marks.update(work.marks)
+        self._births |= work.born
         return Committed(work.facts_new, frozenset(work.advanced), frozenset(work.born), work.rejects)
 
 

@@ -6,6 +6,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from fleet_server import db
+from fleet_server.ingest.batch import FactRow
 from fleet_server.queries import data_version
 
 
@@ -55,3 +56,17 @@ def test_insert_ignoring_counts_what_is_new_and_leaves_the_old_alone(engine: sa.
         assert db.insert_ignoring(connection, db.terminals, rows) == 2
         stored = connection.execute(sa.select(db.terminals.c.serial, db.terminals.c.added_ms)).all()
     assert [tuple(row) for row in stored] == [("a", 1), ("b", 2), ("c", 2)]
+
+
+def test_the_rows_of_the_ingest_are_in_the_order_of_the_columns() -> None:
+    assert tuple(db.facts.columns.keys()) == FactRow.__struct_fields__
+
+
+def test_the_plain_insert_also_counts_what_is_new(engine: sa.Engine) -> None:
+    rows = [("a", 1), ("b", 1)]
+    table = sa.Table("pairs", sa.MetaData(), sa.Column("k", sa.String, primary_key=True), sa.Column("v", sa.Integer))
+    with db.writing(engine) as connection:
+        table.create(connection)
+        assert db.insert_ignoring_plain(connection, table, rows) == 2
+        assert db.insert_ignoring_plain(connection, table, [*rows, ("c", 1)]) == 1
+        assert db.insert_ignoring_plain(connection, table, []) == 0

@@ -287,3 +287,21 @@ def test_two_journals_of_one_terminal_have_a_mark_each(listed: sa.Engine, store:
     store.commit([fact(1), fact(2), fact(1, journal=OTHER)], NOW_MS)
     assert store.stored_through(("t-1", JOURNAL)) == 2
     assert store.stored_through(("t-1", OTHER)) == 1
+
+
+def test_a_replaced_journal_is_believed_though_its_facts_were_read_before_its_birth(store: Store, new_id: Ids) -> None:
+    store.commit([birth(90)], NOW_MS)
+    early = state(Presence.BIRTH, 1, journal=OTHER, at_ms=0)
+    store.commit([fact(1, journal=OTHER)], NOW_MS)
+    store.commit([delivery(early, Up.STATE)], NOW_MS)
+    assert store.seen["t-1"].journal == OTHER
+
+
+def test_an_old_journal_that_comes_back_late_is_not_believed_even_after_a_restart(
+    listed: sa.Engine, store: Store, new_id: Ids
+) -> None:
+    store.commit([birth(90), delivery(state(Presence.BIRTH, 1, journal=OTHER, at_ms=5000), Up.STATE)], NOW_MS)
+    restarted = Store(listed, new_id=new_id)
+    restarted.load()
+    restarted.commit([birth(90)], NOW_MS)
+    assert restarted.seen["t-1"].journal == OTHER

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from fleet_server import db, queries
+from fleet_server.broker.door import Published
+from fleet_server.ingest.down import MARK_EVERY_MS, Marks, Outbox
+from fleet_server.ingest.metrics import IngestMetrics
+from fleet_server.ingest.store import Store
+from fleet_server.tests.conftest import NOW_MS, Ids
+from fleet_server.tests.test_presence import JOURNAL
+from fleet_server.tests.test_store import birth, delivery, fact
+from wire import fields, topics
+from wire.failures import Failure
+from wire.messages import Command, Mark, Result
+from wire.topics import Down, Up
+
+KEY = ("t-1", JOURNAL)
+
+
+class Door:
+    """A broker door that notes what is published and answers as the test says."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.answers: list[Published] = []
+        self.sent: list[tuple[str, bytes, int]] = []
+
+    async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> Published:
+        self.sent.append((topic, payload, expiry_s))
+        return self.answers.pop(0) if self.answers else Published.STORED
+
+    def marks(self) -> list[Mark]:
+        return [fields.decode(body, Mark) for topic, body, _ in self.sent if topic == topics.down("t-1", Down.MARK)]
+
+    def commands(self) -> list[Command]:
+        own = topics.down("t-1", Down.COMMAND)
+        return [fields.decode(body, Command) for topic, body, _ in self.sent if topic == own]
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.ms = NOW_MS
+
+    def __call__(self) -> int:
+        return self.ms
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def store(listed: sa.Engine, new_id: Ids) -> Store:
+    return Store(listed, new_id=new_id)
+
+
+@pytest.fixture
+def marks(store: Store, door: Door, clock: Clock) -> Marks:
+    return Marks(store, door, IngestMetrics(), now_ms=clock)
+
+
+@pytest.fixture
+def outbox(listed: sa.Engine, store: Store, door: Door, clock: Clock) -> Outbox:
+    return Outbox(listed, store, door, IngestMetrics(), now_ms=clock)
+
+
+class Admin:
+    """Somebody who gives commands to ``t-1`` and looks what became of them."""
+
+    def __init__(self, engine: sa.Engine, new_id: Ids) -> None:
+        self._engine = engine
+        self._new_id = new_id
+
+    def give(self) -> str:
+        with db.writing(self._engine) as connection:
+            return queries.request_health(connection, "t-1", command_id=self._new_id(), now_ms=NOW_MS)
+
+    def row(self) -> queries.OutboxRow:
+        with db.reading(self._engine) as connection:
+            return queries.commands(connection, "t-1")[0]
+
+
+@pytest.fixture
+def admin(listed: sa.Engine, new_id: Ids) -> Admin:
+    return Admin(listed, new_id)
+
+
+async def test_a_mark_says_what_is_committed_when_it_is_sent(store: Store, marks: Marks, door: Door) -> None:
+    marks.want([KEY], resync=False)
+    store.commit([fact(1), fact(2)], NOW_MS)
+    await marks.send_due()
+    assert door.marks() == [Mark(journal=JOURNAL, stored=2, server_ms=NOW_MS, resync=False)]
+
+
+async def test_marks_merge_to_one_a_second_but_a_birth_does_not_wait(
+    store: Store, marks: Marks, door: Door, clock: Clock
+) -> None:
+    store.commit([fact(1)], NOW_MS)
+    for _ in range(5):
+        marks.want([KEY], resync=False)
+        await marks.send_due()
+        clock.ms += 10
+    assert len(door.marks()) == 1
+    marks.want([KEY], resync=True)
+    marks.want([KEY], resync=False)
+    await marks.send_due()
+    assert [mark.resync for mark in door.marks()] == [False, True]
+    marks.want([KEY], resync=False)
+    clock.ms += MARK_EVERY_MS
+    await marks.send_due()
+    assert len(door.marks()) == 3
+    assert not marks.wanted.is_set()
+
+
+async def test_a_mark_that_the_broker_did_not_take_is_sent_again_with_its_resync(
+    marks: Marks, door: Door, store: Store
+) -> None:
+    store.commit([fact(1)], NOW_MS)
+    door.answers = [Published.RETRY]
+    marks.want([KEY], resync=True)
+    await marks.send_due()
+    door.connected = False
+    await marks.send_due()
+    assert len(door.marks()) == 1
+    door.connected = True
+    await marks.send_due()
+    assert [mark.resync for mark in door.marks()] == [True, True]
+
+
+async def test_who_is_online_is_told_from_time_to_time_and_nobody_else(
+    marks: Marks, door: Door, store: Store, clock: Clock
+) -> None:
+    store.commit([birth(1), fact(1, terminal="t-2")], NOW_MS)
+    clock.ms += MARK_EVERY_MS
+    marks.want_online()
+    await marks.send_due()
+    assert [topic for topic, _, _ in door.sent] == [topics.down("t-1", Down.MARK)]
+
+
+async def test_a_command_waits_for_the_terminal_and_is_sent_once_while_nothing_is_lost(
+    admin: Admin, store: Store, outbox: Outbox, door: Door, clock: Clock
+) -> None:
+    wanted = admin.give()
+    await outbox.poll()
+    assert door.commands() == []
+    store.commit([birth(1)], NOW_MS)
+    for _ in range(4):
+        await outbox.poll()
+        clock.ms += 5000
+    assert [command.id.hex() for command in door.commands()] == [wanted]
+    assert admin.row().sent_ms == NOW_MS
+
+
+async def test_a_command_that_nobody_heard_is_sent_again_until_it_is_stored(
+    admin: Admin, store: Store, outbox: Outbox, door: Door, clock: Clock
+) -> None:
+    store.commit([birth(1)], NOW_MS)
+    admin.give()
+    door.answers = [Published.NOBODY, Published.RETRY]
+    for _ in range(5):
+        await outbox.poll()
+        clock.ms += 2000
+    assert len(door.commands()) == 3
+
+
+async def test_every_birth_gets_the_open_commands_again_and_none_that_is_closed(
+    admin: Admin, store: Store, outbox: Outbox, door: Door
+) -> None:
+    store.commit([birth(1)], NOW_MS)
+    wanted = bytes.fromhex(admin.give())
+    await outbox.poll()
+    await outbox.resend("t-1")
+    assert [command.id for command in door.commands()] == [wanted, wanted]
+    store.commit([delivery(Result(id=wanted, failure=Failure.NONE, at_ms=1), Up.RESULT)], NOW_MS)
+    await outbox.resend("t-1")
+    assert len(door.commands()) == 2
+
+
+async def test_an_expired_command_is_closed_and_never_sent(
+    admin: Admin, store: Store, outbox: Outbox, door: Door, clock: Clock
+) -> None:
+    admin.give()
+    clock.ms += queries.COMMAND_LIFE_MS
+    store.commit([birth(1)], NOW_MS)
+    await outbox.poll()
+    await outbox.resend("t-1")
+    assert door.commands() == []
+    assert admin.row().result == Failure.COMMAND_EXPIRED
+
+
+async def test_a_command_lives_at_the_broker_no_longer_than_its_deadline(
+    admin: Admin, store: Store, outbox: Outbox, door: Door, clock: Clock
+) -> None:
+    store.commit([birth(1)], NOW_MS)
+    admin.give()
+    clock.ms += queries.COMMAND_LIFE_MS - 2500
+    await outbox.poll()
+    assert [expiry_s for _, _, expiry_s in door.sent] == [2]
+
+
+async def test_a_new_ingest_sends_again_what_the_one_before_may_have_sent(
+    listed: sa.Engine, admin: Admin, store: Store, outbox: Outbox, door: Door
+) -> None:
+    store.commit([birth(1)], NOW_MS)
+    admin.give()
+    await outbox.poll()
+    await Outbox(listed, store, door, IngestMetrics(), now_ms=Clock()).poll()
+    assert len(door.commands()) == 2
