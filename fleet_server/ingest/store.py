@@ -214,7 +214,7 @@ class Store:
             else:
                 key = (terminal, report.journal)
                 # not by this batch: a new journal's first facts may share it with the birth that announces them
-                known = key in self._marks
+                known = key in self._births or key in work.born
                 after, changes = presence.after_state(seen, report, received_ms, journal_known=known)
                 if report.presence is Presence.BIRTH:
                     self._birth(connection, key, report, work)
