@@ -25,6 +25,10 @@ _LINTS: Final = (
     (_BIN / "ruff", "check", "--no-cache", "."),
     (_BIN / "mypy", "--cache-dir", ".govah/mypy"),
     (_BIN / "lint-imports", "--no-cache"),
+    (sys.executable, "-m", "tools.house.lint"),
+    (sys.executable, "-m", "tools.house.notices"),
+    (sys.executable, "-m", "tools.house.requirements_page"),
+    (sys.executable, "-m", "tools.verifier.corpus"),
 )
 _BENCHMARKS: Final = ROOT / "tools" / "bench"
 

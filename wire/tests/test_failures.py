@@ -39,7 +39,6 @@ def test_no_code_stands_for_two_failures_and_no_sentence_for_two_codes() -> None
     assert len({sentence.en for sentence in SENTENCES.values()}) == len(SENTENCES)
 
 
-@pytest.mark.requirement("A3")
 def test_no_sentence_speaks_of_a_wrong_pin() -> None:
     for sentence in SENTENCES.values():
         assert "PIN" not in sentence.en

@@ -9,7 +9,6 @@ from wire.tests.examples import fields_of
 ALL = (messages.State, messages.Health, messages.Fact, messages.Mark, messages.Command, messages.Result)
 
 
-@pytest.mark.requirement("B8")
 def test_no_message_of_the_fleet_has_a_place_for_a_citizen() -> None:
     personal = ("name", "nid", "national", "card", "tracking", "code", "token", "birth", "photo", "pin", "phone", "sub")
     for kind in ALL:
