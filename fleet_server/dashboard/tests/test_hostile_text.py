@@ -5,7 +5,6 @@ from __future__ import annotations
 import html
 import re
 from html.parser import HTMLParser
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -14,6 +13,7 @@ import sqlalchemy as sa
 
 from fleet_server import db
 from fleet_server.app import create_app
+from fleet_server.config import Config
 from fleet_server.dashboard.tests import sample
 from fleet_server.dashboard.tests.sample import JOURNAL, LINK, NOW_MS
 from wire.failures import Failure
@@ -89,8 +89,7 @@ def put(connection: sa.Connection, serial: str, text: str) -> None:
 
 
 @pytest.mark.parametrize("lang", ["fa", "en"])
-async def test_no_payload_changes_the_shape_of_any_page(tmp_path: Path, lang: str) -> None:
-    config = sample.make_fleet(tmp_path)
+async def test_no_payload_changes_the_shape_of_any_page(config: Config, lang: str) -> None:
     engine = db.open_engine(config.database)
     app = create_app(config, now_ms=lambda: NOW_MS)
     async with (
@@ -117,8 +116,8 @@ async def test_no_payload_changes_the_shape_of_any_page(tmp_path: Path, lang: st
         assert pages[text] == honest, repr(text)
 
 
-async def test_what_is_typed_into_the_search_is_shown_as_text(tmp_path: Path) -> None:
-    app = create_app(sample.make_fleet(tmp_path), now_ms=lambda: NOW_MS)
+async def test_what_is_typed_into_the_search_is_shown_as_text(config: Config) -> None:
+    app = create_app(config, now_ms=lambda: NOW_MS)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="http://127.0.0.1") as client,
@@ -127,5 +126,4 @@ async def test_what_is_typed_into_the_search_is_shown_as_text(tmp_path: Path) ->
         honest = outline((await client.get("/", params={"q": "zz"})).text)
         for text in PAYLOADS:
             answer = await client.get("/", params={"q": f"zz{text}", "after": "", "presence": text, "lang": text})
-            assert "alert" not in answer.text or "<script>alert" not in answer.text
-            assert outline(answer.text)[: len(honest) // 2] == honest[: len(honest) // 2]
+            assert outline(answer.text) == honest, repr(text)

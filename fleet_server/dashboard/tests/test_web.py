@@ -7,7 +7,6 @@ import dataclasses
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from pathlib import Path
 
 import httpx
 import pytest
@@ -38,11 +37,6 @@ class Clock:
 @pytest.fixture
 def clock() -> Clock:
     return Clock()
-
-
-@pytest.fixture
-def config(tmp_path: Path) -> Config:
-    return sample.make_fleet(tmp_path)
 
 
 @pytest.fixture
