@@ -88,7 +88,7 @@ def check_request(der: bytes, terminal: str) -> ec.EllipticCurvePublicKey:
         signed = request.is_signature_valid
         names = request.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
         alternative = _alternative_names(request)
-    except (ValueError, UnsupportedAlgorithm, InvalidSignature) as exc:
+    except _NOT_A_REQUEST as exc:
         raise CsrRefusedError("not a PKCS #10 request") from exc
     if not signed:
         raise CsrRefusedError("the request is not signed by its own key")
@@ -97,6 +97,17 @@ def check_request(der: bytes, terminal: str) -> ec.EllipticCurvePublicKey:
     if alternative and alternative != [x509.DNSName(terminal)]:
         raise CsrRefusedError("alternative names must be absent or exactly the terminal's serial")
     return key
+
+
+_NOT_A_REQUEST: Final = (
+    ValueError,
+    TypeError,  # an attribute of the subject with a type that it cannot have
+    UnsupportedAlgorithm,
+    InvalidSignature,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
+"""All that the parser is known to raise for bytes that it does not like (a fuzz test holds the list)."""
 
 
 def _alternative_names(request: x509.CertificateSigningRequest) -> list[x509.GeneralName]:
