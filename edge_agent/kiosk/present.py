@@ -36,6 +36,7 @@ class Shown:
     sentence: str | None
     next: str | None
     busy: bool
+    may_start: bool
     reasons: tuple[Reason, ...]
     failure_code: int | None
     trail: tuple[TrailStep, ...]
@@ -57,17 +58,19 @@ class Shown:
 def present(screen: Screen, config: KioskConfig, lang: Lang) -> Shown:
     """What the page says of `screen` in `lang`."""
     look = _look(screen)
-    failed = screen.step in {Step.FAILED, Step.BLOCKED}
+    reasons = _reasons(screen)
+    failed = screen.step in {Step.FAILED, Step.BLOCKED} or _again(screen)
     done = screen.step is Step.DONE
     return Shown(
         step=screen.step.value,
         tone=look.tone,
         picture=look.picture,
         word=pick(look.word, lang),
-        sentence=_sentence(screen.failure, lang) if screen.step is Step.FAILED and look.next is None else None,
+        sentence=_sentence(screen.failure, lang) if failed and look.next is None and not reasons else None,
         next=pick(look.next, lang) if look.next else None,
         busy=screen.step in BUSY_STEPS,
-        reasons=tuple(Reason(int(reason), _sentence(reason, lang)) for reason in _reasons(screen)),
+        reasons=tuple(Reason(int(reason), _sentence(reason, lang)) for reason in reasons),
+        may_start=screen.step not in BUSY_STEPS and not screen.reasons,
         failure_code=int(screen.failure) if failed else None,
         trail=_trail(screen.step, lang),
         service=_service_title(screen.service, config, lang),
@@ -93,10 +96,17 @@ def _look(screen: Screen) -> Look:
         return Look(words.BLOCKED, look.picture, look.tone)
     if screen.step is Step.FAILED:
         return words.failure_look(screen.failure, blocked=False)
+    if _again(screen):
+        return Look(words.AGAIN, words.failure_look(screen.failure, blocked=False).picture, "warn")
     look = words.STEPS[screen.step]
     if screen.step is Step.DONE and screen.reader is not ReaderState.CARD_PRESENT:
         return replace(look, next=words.DONE_AND_GONE)
     return look
+
+
+def _again(screen: Screen) -> bool:
+    """Whether the visit goes on and waits for the card once more after a first trouble with it."""
+    return screen.step is Step.WAITING_FOR_CARD and screen.failure is not Failure.NONE
 
 
 def _reasons(screen: Screen) -> tuple[Failure, ...]:

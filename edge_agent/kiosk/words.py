@@ -77,6 +77,9 @@ STEPS: Final[dict[Step, Look]] = {
     ),
 }
 
+AGAIN: Final = Sentence("کارت را دوباره بگذارید", "Insert the card again")
+"""WAITING_FOR_CARD after a trouble that another try may mend."""
+
 BLOCKED: Final = Sentence("خارج از سرویس", "Out of service")
 
 FAILURES: Final[dict[Failure, Look]] = {

@@ -58,6 +58,8 @@ def every_screen() -> dict[str, Screen]:
     screens = {
         "ready": Screen(Step.READY, NOW_MS, visits_today=27),
         "waiting": replace(_VISIT, step=Step.WAITING_FOR_CARD, reader=ReaderState.EMPTY),
+        "again_gone": replace(_VISIT, step=Step.WAITING_FOR_CARD, failure=Failure.CARD_GONE),
+        "again_mute": replace(_VISIT, step=Step.WAITING_FOR_CARD, failure=Failure.CARD_MUTE),
         "reading": replace(_VISIT, step=Step.READING, progress_pct=62),
         "reading_named": replace(_VISIT, step=Step.READING, progress_pct=96, holder_name=HOLDER),
         "proving": replace(_VISIT, step=Step.PROVING, holder_name=HOLDER),

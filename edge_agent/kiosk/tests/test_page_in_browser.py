@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
 
+from edge_agent.kiosk import words
 from edge_agent.kiosk.app import create_app
 from edge_agent.kiosk.desk import Screen, Step
 from edge_agent.kiosk.serve import listen, serve
@@ -128,6 +129,7 @@ async def test_the_holders_name_leaves_the_screen_with_the_card(kiosk: Kiosk) ->
         await page.wait_for_function("name => document.body.innerText.includes(name)", arg=HOLDER)
         await kiosk.desk.show(screens["done_card_gone"])
         await page.wait_for_function("name => !document.documentElement.outerHTML.includes(name)", arg=HOLDER)
+        assert words.DONE_AND_GONE.fa in await page.inner_text(".next")
 
 
 async def test_a_dead_terminal_empties_the_screen_and_says_so(kiosk: Kiosk) -> None:

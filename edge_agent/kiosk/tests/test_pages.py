@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 import httpx
 import pytest
@@ -36,6 +37,7 @@ async def browser(desk: FakeDesk) -> AsyncIterator[httpx.AsyncClient]:
         yield client
 
 
+@pytest.mark.requirement("C3")
 @pytest.mark.parametrize("lang", ["fa", "en"])
 @pytest.mark.parametrize("name", sorted(every_screen()))
 def test_every_state_has_a_word_a_picture_and_a_next_step(name: str, lang: Lang) -> None:
@@ -58,6 +60,19 @@ def test_every_failure_of_a_visit_and_every_block_has_a_look_of_its_own() -> Non
     assert len({look.word for failure, look in words.FAILURES.items() if failure < 40}) == sum(
         failure < 40 for failure in words.FAILURES
     )
+
+
+def test_a_card_that_has_to_be_put_in_again_is_told_why_and_the_visit_goes_on() -> None:
+    shown = present(every_screen()["again_mute"], CONFIG, "en")
+    assert (shown.word, shown.sentence) == (words.AGAIN.en, SENTENCES[Failure.CARD_MUTE].en)
+    assert (shown.busy, shown.may_start, shown.failure_code) == (True, False, Failure.CARD_MUTE)
+
+
+def test_no_form_is_offered_while_something_keeps_a_visit_from_starting() -> None:
+    ended = Screen(Step.FAILED, NOW_MS, failure=Failure.CARD_GONE)
+    assert present(ended, CONFIG, "fa").may_start
+    assert not present(replace(ended, reasons=(Failure.READER_ABSENT,)), CONFIG, "fa").may_start
+    assert not present(every_screen()["blocked_all"], CONFIG, "fa").may_start
 
 
 async def test_a_failure_that_came_later_than_the_page_is_still_shown(
