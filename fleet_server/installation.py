@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -109,6 +111,25 @@ def authority(layout: Layout) -> ca.Authority:
     if not isinstance(key, ec.EllipticCurvePrivateKey) or key.public_key() != certificate.public_key():
         raise ConfigError(["ca.key is not the key of ca.pem"])
     return ca.Authority(certificate, key)
+
+
+@contextmanager
+def only_ingest(layout: Layout) -> Iterator[None]:
+    """Hold the data directory's ingest lock. It is the kernel's: it goes with the process, however that ends.
+
+    Raises:
+        ConfigError: another ingest holds it, or the directory cannot be written.
+    """
+    try:
+        file = layout.ingest_lock.open("w")
+    except OSError as exc:
+        raise ConfigError([f"{layout.ingest_lock}: {exc.strerror}"]) from exc
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
+            raise ConfigError(["another ingest runs on this data directory"]) from exc
+        yield
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

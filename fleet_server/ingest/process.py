@@ -7,23 +7,22 @@ point it loses and doubles nothing: what was not acknowledged comes again, what 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import fcntl
 import gc
 import itertools
 import os
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Protocol
 
 import sqlalchemy as sa
 import structlog
 import uvloop
 
-from fleet_server import db, ids
+from fleet_server import db, ids, installation
 from fleet_server.broker.client import BrokerClient, ClientSettings
-from fleet_server.broker.door import Delivery
+from fleet_server.broker.door import Delivery, Token
 from fleet_server.ca import INGEST_NAME
 from fleet_server.config import Config
 from fleet_server.errors import ConfigError
@@ -45,7 +44,7 @@ def run(config: Config) -> None:
     Raises:
         ConfigError: another ingest runs on this data directory, or its files cannot be used.
     """
-    with _only_one(config):
+    with installation.only_ingest(config.layout):
         engine = db.open_engine(config.database)
         try:
             uvloop.run(_main(config, engine))
@@ -53,6 +52,34 @@ def run(config: Config) -> None:
             raise ConfigError([f"ingest: {exc}"]) from exc
         finally:
             engine.dispose()
+
+
+class Source(Protocol):
+    """The part of the broker door that messages come through."""
+
+    async def batch(self) -> list[Delivery]:
+        """Wait for messages."""
+        ...
+
+    def ack(self, tokens: Iterable[Token]) -> None:
+        """They are ours now."""
+        ...
+
+
+async def store_batches(
+    door: Source,
+    commit: Callable[[Sequence[Delivery]], Awaitable[Sequence[Committed]]],
+    stored: Callable[[Sequence[Delivery], Sequence[Committed], float], None],
+) -> None:
+    """For ever: a batch, its commit, and only then its acknowledgement; then `stored` with how many seconds it took."""
+    while True:
+        deliveries = await door.batch()
+        if not deliveries:
+            continue
+        started_s = time.perf_counter()
+        done = await commit(deliveries)
+        door.ack([delivery.token for delivery in deliveries])
+        stored(deliveries, done, time.perf_counter() - started_s)
 
 
 async def _main(config: Config, engine: sa.Engine) -> None:
@@ -97,7 +124,8 @@ class Ingest:
             tasks = [
                 group.create_task(part)
                 for part in (
-                    self._door.run(), self._ingest(), self._send_marks(), self._mark_all(), self._work_outbox(),
+                    self._door.run(), store_batches(self._door, self._commit, self._stored),
+                    self._send_marks(), self._mark_all(), self._work_outbox(),
                     self._sweep(), self._announce(),
                 )
             ]  # fmt: skip
@@ -120,20 +148,13 @@ class Ingest:
         port = self._config.ingest.metrics_port
         announce("ingest", url=f"http://127.0.0.1:{port}/metrics", port=port)
 
-    async def _ingest(self) -> None:
-        while True:
-            deliveries = await self._door.batch()
-            if not deliveries:
-                continue
-            started_s = time.perf_counter()
-            done = await self._commit(deliveries)
-            self._door.ack([delivery.token for delivery in deliveries])
-            self._metrics.commit_s.observe(time.perf_counter() - started_s)
-            self._metrics.lag_s.observe(max(0, _now_ms() - deliveries[0].received_ms) / 1000)
-            self._metrics.messages.inc(len(deliveries))
-            self._metrics.batches.inc()
-            for committed in done:
-                self._follow(committed)
+    def _stored(self, deliveries: Sequence[Delivery], done: Sequence[Committed], took_s: float) -> None:
+        self._metrics.commit_s.observe(took_s)
+        self._metrics.lag_s.observe(max(0, _now_ms() - deliveries[0].received_ms) / 1000)
+        self._metrics.messages.inc(len(deliveries))
+        self._metrics.batches.inc()
+        for committed in done:
+            self._follow(committed)
 
     async def _commit(self, deliveries: Sequence[Delivery]) -> list[Committed]:
         """Commit, and again until it works: not acknowledged, the broker holds everything back meanwhile."""
@@ -194,21 +215,6 @@ class Ingest:
                 _log.error("sweep_refused", reason=type(exc.orig).__name__)
                 continue
             self._metrics.silent.inc(lost)
-
-
-@contextlib.contextmanager
-def _only_one(config: Config) -> Iterator[None]:
-    """Hold the data directory's ingest lock. It is the kernel's: it goes with the process, however that ends."""
-    try:
-        file = config.layout.ingest_lock.open("w")
-    except OSError as exc:
-        raise ConfigError([f"{config.layout.ingest_lock}: {exc.strerror}"]) from exc
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as exc:
-            raise ConfigError(["another ingest runs on this data directory"]) from exc
-        yield
 
 
 def _id_maker() -> Callable[[int], bytes]:

@@ -31,6 +31,9 @@ def fact(journal: bytes, seq: int) -> Fact:
 
 def test_killed_four_times_under_load_the_ingest_loses_and_doubles_nothing(tmp_path: Path) -> None:
     fleet = RealFleet(tmp_path / "fleet", "--mark-interval", "2")
+    # small batches: most of the time is spent around commits, where a kill hurts
+    small_batches = fleet.config.layout.config.read_text().replace("batch_messages = 1000", "batch_messages = 20")
+    fleet.config.layout.config.write_text(small_batches)
     chance = random.Random(2026)
     try:
         for role in ("broker", "est", "ingest"):
