@@ -67,6 +67,11 @@ def test_a_new_file_may_be_gone_until_its_directory_is_synced() -> None:
     assert contents_of("a", left_behind(*made, Synced(".", 3))) == {b"word"}
 
 
+def test_a_file_made_while_the_directory_was_being_synced_may_be_gone() -> None:
+    made = (opened("a"), Written("a", 0, b"word"), Synced("a", 2), Synced(".", 0))
+    assert contents_of("a", left_behind(*made)) == {None, b"word"}
+
+
 def test_a_removed_file_may_come_back_with_what_was_safe() -> None:
     found = left_behind(opened("a"), Written("a", 0, b"new"), Unlinked("a"), before={"a": b"old"})
     assert {b"old", b"new", None} <= contents_of("a", found)

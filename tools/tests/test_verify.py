@@ -251,6 +251,15 @@ def test_a_signed_time_beyond_every_calendar_is_shown_as_seconds(desk: Path, cla
         assert str(far) in result.stdout or not form
 
 
+def test_a_signed_token_that_cannot_be_judged_shows_none_of_its_claims(desk: Path) -> None:
+    # the signature holds and the claims were read, but a reader must not take them for an answer
+    for form in ([], ["--json"]):
+        result = run(desk, "--for", corpus.AUDIENCE, "--at", "2020-01-15T08:00:00Z", *form)
+        assert result.exit_code == 1
+        assert corpus.CLAIMS.trk not in result.stdout
+        assert "later revocation was" not in result.stdout
+
+
 def test_only_genuine_outcomes_use_a_word_for_valid() -> None:
     for outcome in Outcome:
         fa, en = words.SENTENCES[outcome]
