@@ -63,6 +63,7 @@ def create_app(config: Config, *, tls: bool = False, now_ms: Callable[[], int] =
         title="Govah fleet API", version="1", description="The fleet of terminals, read-only.", lifespan=lifespan,
         openapi_url="/api/v1/openapi.json", docs_url=None, redoc_url=None, redirect_slashes=False,
     )  # fmt: skip
+    app.state.end_streams = pulse.close
     meter = metrics.Meter(engine, now_ms)
     streams = asyncio.Semaphore(live.MAX_STREAMS)
     parts = pages.Parts(engine, renderer, sessions, pulse, now_ms, streams)

@@ -35,6 +35,13 @@ class _AnnouncingServer(uvicorn.Server):
         role, facts = self._ready
         announce(role, **facts)
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # live pages would hold their connections until they are cut
+        end_streams = getattr(getattr(self.config.app, "state", None), "end_streams", None)
+        if end_streams is not None:
+            await end_streams()
+        await super().shutdown(sockets=sockets)
+
 
 def serve(app: FastAPI, *, role: str, host: str, port: int, tls: tuple[Path, Path] | None = None) -> None:
     """Serve `app` until SIGTERM or SIGINT. `tls` is certificate and key; TLS 1.2 is the least that is spoken.

@@ -158,8 +158,8 @@ def _problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def router(desk: Desk, config: KioskConfig) -> APIRouter:
-    """The routes, with the desk they pass wishes to."""
+def router(desk: Desk, config: KioskConfig, closing: asyncio.Event) -> APIRouter:
+    """The routes, with the desk they pass wishes to. `closing`, once set, answers every long poll at once."""
     routes = APIRouter(prefix="/api/v1", tags=["office"], responses=_problems(401, 408, 413, 421))
     bearer = HTTPBearer(auto_error=False, description="The office's token")
     waiting = asyncio.Semaphore(MAX_WAITING)
@@ -191,7 +191,7 @@ def router(desk: Desk, config: KioskConfig) -> APIRouter:
         if waiting.locked():
             raise ApiError(Problem.TOO_MANY.response({"Retry-After": "1"}))
         async with waiting:
-            return _found(await desk.view(visit, audience=office.audience, wait_s=wait_s))
+            return _found(await _view(desk, visit, office, wait_s, closing))
 
     @routes.delete("/visits/{visit}", responses=_problems(404, 422))
     async def cancel(visit: VisitId, office: Office = Depends(caller)) -> VisitOut:
@@ -291,6 +291,20 @@ def failure_out(failure: Failure) -> FailureOut:
 def base64url(data: bytes) -> str:
     """RFC 4648 section 5, without padding."""
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+
+
+async def _view(desk: Desk, visit: str, office: Office, wait_s: float, closing: asyncio.Event) -> VisitView | None:
+    """`Desk.view`, cut short when the process stops."""
+    looking = asyncio.ensure_future(desk.view(visit, audience=office.audience, wait_s=wait_s))
+    closed = asyncio.ensure_future(closing.wait())
+    try:
+        await asyncio.wait({looking, closed}, return_when=asyncio.FIRST_COMPLETED)
+        if looking.done():
+            return looking.result()
+        return await desk.view(visit, audience=office.audience, wait_s=0)
+    finally:
+        closed.cancel()
+        looking.cancel()
 
 
 def _found(view: VisitView | None) -> VisitOut:

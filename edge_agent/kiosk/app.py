@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +24,10 @@ STATIC = Path(__file__).parent / "static"
 
 
 def create_app(desk: Desk, config: KioskConfig, *, csrf: Callable[[], str] = secrets.token_urlsafe) -> FastAPI:
-    """The web application for one terminal. Opens nothing and starts nothing; `serve` runs it."""
+    """The web application for one terminal. Opens nothing and starts nothing; `serve` runs it.
+
+    ``state.closing``, once set, ends open pages and long polls.
+    """
     app = FastAPI(
         title="Govah office API",
         version="1",
@@ -34,8 +38,9 @@ def create_app(desk: Desk, config: KioskConfig, *, csrf: Callable[[], str] = sec
         redirect_slashes=False,
     )
     static = assets.load(STATIC)
-    app.include_router(api.router(desk, config))
-    app.include_router(pages.router(pages.Pages(desk, config, static, csrf=csrf())))
+    app.state.closing = closing = asyncio.Event()
+    app.include_router(api.router(desk, config, closing))
+    app.include_router(pages.router(pages.Pages(desk, config, static, csrf=csrf(), closing=closing)))
     app.include_router(assets.router(static))
     app.add_middleware(Guard, allowed_hosts=config.allowed_hosts)
     _handle_refusals(app)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import Final
+from typing import Any, Final
 
 from edge_agent.kiosk.desk import Screen
 
@@ -21,15 +21,21 @@ def event(name: str, data: str) -> bytes:
 
 
 async def stream(
-    screens: AsyncIterator[Screen], render: Callable[[Screen], str], *, beat_s: float = BEAT_S
+    screens: AsyncIterator[Screen],
+    render: Callable[[Screen], str],
+    *,
+    closing: asyncio.Event,
+    beat_s: float = BEAT_S,
 ) -> AsyncGenerator[bytes, None]:
-    """The bytes of the stream. Ends when `screens` ends; ends `screens` when the reader leaves."""
+    """The bytes of the stream. Ends when `screens` ends or `closing` is set; ends `screens` when the reader leaves."""
+    closed = asyncio.ensure_future(closing.wait())
     waiting: asyncio.Future[Screen] | None = None
     try:
-        while True:
+        while not closing.is_set():
             waiting = waiting or asyncio.ensure_future(anext(screens))
-            done, _ = await asyncio.wait({waiting}, timeout=beat_s)
-            if not done:
+            either: set[asyncio.Future[Any]] = {waiting, closed}
+            await asyncio.wait(either, timeout=beat_s, return_when=asyncio.FIRST_COMPLETED)
+            if not waiting.done():
                 yield BEAT
                 continue
             try:
@@ -39,6 +45,7 @@ async def stream(
             waiting = None
             yield event("screen", render(screen))
     finally:
+        closed.cancel()
         if waiting is not None:
             waiting.cancel()
             await asyncio.wait({waiting})

@@ -33,12 +33,16 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 
 
 class Pages:
-    """Renders the page. `csrf` is a random word that only this process's own pages know."""
+    """Renders the page.
 
-    def __init__(self, desk: Desk, config: KioskConfig, assets: Assets, *, csrf: str) -> None:
+    `csrf` is a random word that only this process's own pages know; `closing` is set when the process stops.
+    """
+
+    def __init__(self, desk: Desk, config: KioskConfig, assets: Assets, *, csrf: str, closing: asyncio.Event) -> None:
         self.desk = desk
         self.config = config
         self.csrf = csrf
+        self.closing = closing
         self.streams = asyncio.Semaphore(MAX_STREAMS)
         self._templates = Environment(
             loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
@@ -82,7 +86,9 @@ class Pages:
     async def stream(self, lang: Lang) -> AsyncGenerator[bytes, None]:
         """The events of one open page."""
         async with self.streams:
-            chunks = events.stream(self.desk.screens(), lambda screen: self.fragment(screen, lang))
+            chunks = events.stream(
+                self.desk.screens(), lambda screen: self.fragment(screen, lang), closing=self.closing
+            )
             async with aclosing(chunks):
                 async for chunk in chunks:
                     yield chunk

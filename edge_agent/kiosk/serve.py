@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from edge_agent.kiosk.config import KioskConfig
 
 CLOSE_WITHIN_S: Final = 1
-"""How long open pages and long polls may last after the agent was told to stop."""
+"""How long an answer may still take after the agent was told to stop."""
 
 
 class _Server(uvicorn.Server):
@@ -46,7 +46,7 @@ def listen(config: KioskConfig) -> socket.socket:
 
 
 async def serve(app: FastAPI, listening: socket.socket) -> None:
-    """Serve until cancelled; open streams are cut after `CLOSE_WITHIN_S`."""
+    """Serve until cancelled. Open pages and long polls end then; what does not is cut after `CLOSE_WITHIN_S`."""
     settings = uvicorn.Config(
         app, lifespan="off", log_config=None, access_log=False, server_header=False, date_header=False,
         proxy_headers=False, timeout_graceful_shutdown=CLOSE_WITHIN_S, timeout_keep_alive=15, limit_concurrency=128,
@@ -57,6 +57,7 @@ async def serve(app: FastAPI, listening: socket.socket) -> None:
     try:
         await asyncio.shield(running)
     except asyncio.CancelledError:
+        app.state.closing.set()
         server.should_exit = True
         await running
         raise

@@ -27,6 +27,7 @@ class Pulse:
         self._poller: asyncio.Task[None] | None = None
         self._waiting = 0
         self.version = -1
+        self.closed = False
 
     async def newer_than(self, version: int, *, within_s: float) -> int:
         """The version as soon as it differs from `version`, or the same one when `within_s` have passed."""
@@ -35,7 +36,7 @@ class Pulse:
             self._poller = asyncio.create_task(self._poll())
         try:
             async with asyncio.timeout(within_s), self._changed:
-                await self._changed.wait_for(lambda: self.version not in {version, -1})
+                await self._changed.wait_for(lambda: self.closed or self.version not in {version, -1})
         except TimeoutError:
             return version
         finally:
@@ -43,7 +44,7 @@ class Pulse:
         return self.version
 
     async def _poll(self) -> None:
-        while self._waiting:
+        while self._waiting and not self.closed:
             try:
                 version = await asyncio.to_thread(self._read_version)
             except sa.exc.SQLAlchemyError as exc:
@@ -56,7 +57,10 @@ class Pulse:
             await asyncio.sleep(self._poll_s)
 
     async def close(self) -> None:
-        """Stop polling."""
+        """Stop polling and end every stream. Safe to repeat."""
+        self.closed = True
+        async with self._changed:
+            self._changed.notify_all()
         if self._poller is not None:
             self._poller.cancel()
             await asyncio.wait({self._poller})
@@ -90,6 +94,8 @@ async def stream(
                 sent[name] = html
                 yield event(name, html)
         newer = await pulse.newer_than(version, within_s=beat_s)
+        if pulse.closed:
+            return
         if newer == version:
             yield BEAT
         version = newer

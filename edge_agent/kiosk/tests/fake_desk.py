@@ -97,6 +97,9 @@ class FakeDesk:
         self.visits: dict[str, tuple[str, VisitView]] = {}
         self.waits: list[float] = []
         self.readers = 0
+        self.patient = False
+        """Whether `view` really waits."""
+        self.looked_at = asyncio.Event()
         self._changed = asyncio.Condition()
 
     async def show(self, screen: Screen) -> None:
@@ -138,6 +141,9 @@ class FakeDesk:
 
     async def view(self, visit: str, *, audience: str, wait_s: float) -> VisitView | None:
         self.waits.append(wait_s)
+        self.looked_at.set()
+        if self.patient and wait_s:
+            await asyncio.sleep(wait_s)
         owner, view = self.visits.get(visit, ("", None))
         return view if owner == audience else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -139,6 +140,19 @@ async def test_a_cancelled_visit_says_so_and_an_unknown_one_is_not_found(office:
     assert (ended.json()["state"], ended.json()["failure"]["code"]) == ("failed", Failure.VISIT_CANCELLED)
     assert (await office.get("/api/v1/visits/nobody")).status_code == 404
     assert (await office.get("/api/v1/visits/a%20b")).status_code == 422
+
+
+async def test_a_long_poll_is_answered_at_once_when_the_terminal_stops(desk: FakeDesk) -> None:
+    app = create_app(desk, CONFIG)
+    desk.patient = True
+    transport = httpx.ASGITransport(app=app)
+    headers = {"Authorization": f"Bearer {NOTARY_TOKEN}"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1:8480", headers=headers) as client:
+        visit = (await client.post("/api/v1/visits", json=ASKED)).json()["id"]
+        poll = asyncio.ensure_future(client.get(f"/api/v1/visits/{visit}", params={"wait_s": 60}))
+        await desk.looked_at.wait()
+        app.state.closing.set()
+        assert (await poll).json()["state"] == "waiting"
 
 
 @pytest.mark.parametrize("wait_s", ["-1", "61", "nan", "inf", "x"])

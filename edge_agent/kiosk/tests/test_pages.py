@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -45,7 +46,7 @@ def test_every_state_has_a_word_a_picture_and_a_next_step(name: str, lang: Lang)
     shown = present(screen, CONFIG, lang)
     assert shown.word
     assert shown.next or shown.sentence or shown.reasons
-    pages = Pages(FakeDesk(screen), CONFIG, load(TEMPLATES.parent / "static"), csrf="word")
+    pages = Pages(FakeDesk(screen), CONFIG, load(TEMPLATES.parent / "static"), csrf="word", closing=asyncio.Event())
     html = pages.fragment(screen, lang)
     assert "<svg" in html
     assert f'"{shown.picture}"' in (TEMPLATES / "pictures.html").read_text("utf-8") or shown.picture == "cancelled"
@@ -125,7 +126,7 @@ async def test_static_files_are_kept_for_ever_under_the_hash_of_their_content(br
 
 
 def test_the_holders_name_is_shown_escaped_and_only_while_the_screen_has_it() -> None:
-    pages = Pages(FakeDesk(), CONFIG, load(TEMPLATES.parent / "static"), csrf="word")
+    pages = Pages(FakeDesk(), CONFIG, load(TEMPLATES.parent / "static"), csrf="word", closing=asyncio.Event())
     screens = every_screen()
     assert HOLDER in pages.fragment(screens["proving"], "fa")
     assert HOLDER not in pages.fragment(screens["done_card_gone"], "fa")
@@ -195,8 +196,8 @@ async def test_the_officer_ends_only_the_visit_that_is_on_the_screen(
 
 
 async def test_the_stream_begins_with_the_screen_of_now_follows_changes_beats_and_leaves_nothing_behind() -> None:
-    desk = FakeDesk(Screen(Step.READY, NOW_MS))
-    stream = events.stream(desk.screens(), lambda screen: screen.step.value, beat_s=0.01)
+    desk, closing = FakeDesk(Screen(Step.READY, NOW_MS)), asyncio.Event()
+    stream = events.stream(desk.screens(), lambda screen: screen.step.value, closing=closing, beat_s=0.01)
     async with aclosing(stream):
         assert await anext(stream) == b"event: screen\ndata: ready\n\n"
         assert await anext(stream) == events.BEAT
@@ -204,6 +205,8 @@ async def test_the_stream_begins_with_the_screen_of_now_follows_changes_beats_an
         seen = [await anext(stream) for _ in range(3)]
         assert b"event: screen\ndata: waiting_for_card\n\n" in seen
         assert desk.readers == 1
+        closing.set()
+        assert [chunk async for chunk in stream if chunk != events.BEAT] == []
     assert desk.readers == 0
 
 

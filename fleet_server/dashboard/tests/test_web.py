@@ -315,6 +315,15 @@ async def test_a_live_page_sends_what_changed_beats_between_and_ends_with_its_se
     await pulse.close()
 
 
+async def test_a_live_page_ends_when_the_program_stops() -> None:
+    pulse = live.Pulse(lambda: 1, poll_s=0.001)
+    stream = live.stream(pulse, lambda: [("rows", "a")], beat_s=60)
+    async with aclosing(stream):
+        await anext(stream)
+        await pulse.close()
+        assert [chunk async for chunk in stream] == []
+
+
 async def test_a_database_that_cannot_be_read_for_a_moment_does_not_end_the_pulse() -> None:
     looks: list[int] = []
 
