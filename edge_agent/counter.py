@@ -34,7 +34,7 @@ from wire.messages import ReaderState
 
 _log = structlog.get_logger()
 
-SHOWN_AFTER_MS: Final = 120_000
+SHOWN_AFTER_MS: Final = {Step.DONE: 120_000, Step.FAILED: 20_000}
 """How long the end of a visit stays on the screen, without anything personal, once the card is out."""
 TEHRAN_OFFSET_MS: Final = int(3.5 * 3600 * 1000)
 _DAY_MS: Final = 24 * 3600 * 1000
@@ -234,7 +234,7 @@ class Counter:
         """Take the holder's name off when the card is out, and the result some time later."""
         if self._readers.state is ReaderState.CARD_PRESENT:
             return
-        if self._clock.about_ms() - self._screen.since_ms > SHOWN_AFTER_MS:
+        if self._clock.about_ms() - self._screen.since_ms > SHOWN_AFTER_MS[self._screen.step]:
             self._set_screen(Screen(Step.READY, self._clock.about_ms(), reader=self._readers.state))
         elif self._screen.holder_name is not None:
             self._set_screen(dataclasses.replace(self._screen, holder_name=None))

@@ -29,10 +29,11 @@ async def _screenshots() -> None:
             await play.run()
             await _photograph(stack, "done")
             await stack.card(do="pull")
-            await play.office("POST", "/api/v1/visits", {"service": "notary.identity", "act_reference": "1405/2418"})
+            asked = {"service": "notary.identity", "act_reference": "1405/2418"}
+            visit = await play.office("POST", "/api/v1/visits", asked)
             await _photograph(stack, "waiting")
+            await play.office("DELETE", f"/api/v1/visits/{visit['id']}")
             await stack.pcscd.kill()
-            await asyncio.sleep(2)
             await _photograph(stack, "blocked")
     finally:
         shutil.rmtree(directory)
