@@ -265,6 +265,27 @@ async def test_a_card_that_never_answers_is_mute_after_a_limit(scard: FakeScard,
     assert scard.handles == {}
 
 
+async def test_a_driver_that_hangs_does_not_hold_the_visit_and_its_thread_ends_by_itself(
+    scard: FakeScard, gate: Callable[[], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edge_agent.pcsc.readers._END_LIMIT_S", 0.05)
+    async with open_readers(scard, answer_s=0.05) as readers:
+        scard.insert(READER)
+        card = await readers.next_card()
+        with pytest.raises(CardMuteError):
+            async with readers.connect(card) as connection:
+                await connection.transmit(COMMAND)
+        (left,) = [thread for thread in threading.enumerate() if thread.name.startswith("pcsc-card")]
+        with pytest.raises(ReaderError, match="8010000B"):
+            async with readers.connect(card):
+                pytest.fail("connected beside a command in flight")
+        gate()
+        await asyncio.to_thread(left.join, 5)
+        async with readers.connect(card) as connection:
+            assert await connection.transmit(COMMAND) == b"\x90\x00"
+    assert scard.contexts == {}
+
+
 async def test_an_extended_command_to_a_t0_card_is_refused_and_the_session_goes_on(
     readers: Readers, scard: FakeScard, card: CardPresent
 ) -> None:
