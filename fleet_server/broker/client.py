@@ -1,7 +1,7 @@
 """The ingest's MQTT v5 client: one persistent session, messages in batches, acknowledged only when we say so.
 
-The protocol is `mqtt5`'s, which does no I/O; here are the socket, TLS, keep-alive, reconnecting and the window of what
-we publish. All packets of one read are parsed at once, and all acknowledgements of a batch leave in one write.
+Here are batches, TLS and reconnecting; `connection` speaks. All packets of one read are parsed at once, and all
+acknowledgements of a batch leave in one write.
 """
 
 from __future__ import annotations
@@ -9,46 +9,21 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Final, TypeVar, cast
+from typing import Final
 
 import mqtt5
 import structlog
 
+from fleet_server.broker.connection import ClientSettings, Connection
 from fleet_server.broker.door import Delivery, Published, Token
 from fleet_server.errors import LinkError
 
 _log = structlog.get_logger()
 
 CONNECT_TIMEOUT_S: Final = 10.0
-ANSWER_TIMEOUT_S: Final = 10.0
-KEEP_ALIVE_S: Final = 30
 RETRY_BASE_S: Final = 0.2
 RETRY_CAP_S: Final = 10.0
-SESSION_LIFE_S: Final = 7 * 24 * 3600
-"""How long the broker keeps for us what comes while we are away."""
-IN_FLIGHT_MAX: Final = 100
-"""Of ours towards the broker, or what the broker allows if that is less."""
-_PACKET_IDS: Final = 65_535
-_STORED_BELOW: Final = 0x80
-_A = TypeVar("_A")
-
-
-@dataclass(frozen=True, slots=True)
-class ClientSettings:
-    """`batch_messages` and `linger_s` end a batch, whichever comes first."""
-
-    host: str
-    port: int
-    client_id: str
-    filter: str
-    ca: Path
-    certificate: Path
-    key: Path
-    max_packet_bytes: int
-    batch_messages: int
-    linger_s: float
+PAUSE_AT_BATCHES: Final = 4
 
 
 class BrokerClient:
@@ -81,8 +56,9 @@ class BrokerClient:
         self._inbox: list[Delivery] = []
         self._ready = asyncio.Event()
         self._linger: asyncio.TimerHandle | None = None
-        self._connection: _Connection | None = None
+        self._connection: Connection | None = None
         self._generation = 0
+        self._begin_anew = False
 
     @property
     def connected(self) -> bool:
@@ -105,6 +81,8 @@ class BrokerClient:
         await self._ready.wait()
         limit = self._settings.batch_messages
         taken, self._inbox = self._inbox[:limit], self._inbox[limit:]
+        if self._connection is not None and len(self._inbox) < limit:
+            self._connection.resume()
         if len(self._inbox) < limit:
             self._ready.clear()
             self._cancel_linger()
@@ -113,11 +91,19 @@ class BrokerClient:
         return taken
 
     def ack(self, tokens: Iterable[Token]) -> None:
-        """Tell the broker that these are ours now. Tokens of an ended connection are ignored: it sends those again."""
+        """Tell the broker that these are ours now. Tokens of an ended connection are ignored: it sends those again.
+
+        When all that a full window held is acknowledged, connection and session end (see `connection.WINDOW`):
+        `on_up` then says that the broker knows nothing of us, and what it still had must be asked of its senders.
+        """
         if self._connection is None:
             return
         generation = self._generation
-        self._connection.acknowledge([token & 0xFFFF for token in tokens if token and token >> 16 == generation])
+        connection = self._connection
+        connection.acknowledge([token & 0xFFFF for token in tokens if token and token >> 16 == generation])
+        if connection.window_was_full and connection.all_acknowledged:
+            self._begin_anew = True
+            connection.give_up("its session will not be served again")
 
     async def publish(self, topic: str, payload: bytes, *, expiry_s: int) -> Published:
         """Publish once, QoS 1, dropped by the broker after `expiry_s`. Never raises for a lost connection."""
@@ -128,7 +114,7 @@ class BrokerClient:
     async def _stay_connected(self) -> None:
         """From one connection's beginning to its end. Returns only after a connection that had come up."""
         self._generation += 1
-        connection = _Connection(self._settings, self._received)
+        connection = Connection(self._settings, self._received, clean_start=self._begin_anew)
         try:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await asyncio.get_running_loop().create_connection(
@@ -142,6 +128,7 @@ class BrokerClient:
             connection.abort()
             raise
         self._connection = connection
+        self._begin_anew = False
         _log.info("broker_connected", session_present=session_present)
         self._on_up(session_present)
         try:
@@ -162,6 +149,8 @@ class BrokerClient:
         ]
         if len(self._inbox) >= self._settings.batch_messages:
             self._ready.set()
+            if self._connection is not None and len(self._inbox) >= self._settings.batch_messages * PAUSE_AT_BATCHES:
+                self._connection.pause()
         elif self._linger is None and not self._ready.is_set():
             self._start_linger()
 
@@ -178,184 +167,6 @@ class BrokerClient:
         self._inbox.clear()
         self._ready.clear()
         self._cancel_linger()
-
-
-class _Connection(asyncio.Protocol):
-    """One TCP connection. `received` gets the PUBLISH packets of one read together."""
-
-    def __init__(self, settings: ClientSettings, received: Callable[[list[mqtt5.PublishPacket]], None]) -> None:
-        self._settings = settings
-        self._received = received
-        loop = asyncio.get_running_loop()
-        self._loop = loop
-        self._transport: asyncio.Transport | None = None
-        self._rest = b""
-        self._connack: asyncio.Future[mqtt5.ConnAckPacket] = loop.create_future()
-        self._suback: asyncio.Future[mqtt5.SubAckPacket] = loop.create_future()
-        self._ended: asyncio.Future[str] = loop.create_future()
-        self._heard_at_s = loop.time()
-        self._published: dict[int, asyncio.Future[Published]] = {}
-        self._next_id = 0
-        self._window = asyncio.Semaphore(1)
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's TLS transport is one in all but name
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._end(f"{type(exc).__name__}" if exc else "closed by the broker")
-
-    def data_received(self, data: bytes) -> None:
-        self._heard_at_s = self._loop.time()
-        view = memoryview(self._rest + data if self._rest else data)
-        at = 0
-        messages: list[mqtt5.PublishPacket] = []
-        try:
-            while at < len(view):
-                packet, used = mqtt5.read(view[at:])
-                at += used
-                if type(packet) is mqtt5.PublishPacket:
-                    messages.append(packet)
-                else:
-                    self._answered(packet)
-        except IndexError:
-            pass  # the rest of the packet comes with the next read
-        except ValueError as exc:
-            self._end(f"not MQTT: {exc}")
-            return
-        self._rest = bytes(view[at:])
-        if messages:
-            self._received(messages)
-
-    def _answered(self, packet: mqtt5.Packet) -> None:
-        match packet:
-            case mqtt5.PubAckPacket():
-                waiting = self._published.pop(packet.packet_id, None)
-                if waiting is not None and not waiting.done():
-                    waiting.set_result(_outcome(int(packet.reason_code)))
-            case mqtt5.ConnAckPacket() if not self._connack.done():
-                self._connack.set_result(packet)
-            case mqtt5.SubAckPacket() if not self._suback.done():
-                self._suback.set_result(packet)
-            case mqtt5.DisconnectPacket():
-                self._end(f"broker says {packet.reason_code.name}")
-            case mqtt5.PingRespPacket():
-                pass
-            case _:
-                self._end(f"unexpected {type(packet).__name__}")
-
-    async def open(self) -> bool:
-        """CONNECT and SUBSCRIBE. Returns whether the broker had our session.
-
-        Raises:
-            LinkError: refused, or the connection ended.
-        """
-        settings = self._settings
-        self._write(
-            mqtt5.ConnectPacket(
-                settings.client_id,
-                clean_start=False,
-                keep_alive=KEEP_ALIVE_S,
-                session_expiry_interval=SESSION_LIFE_S,
-                receive_max=min(_PACKET_IDS, settings.batch_messages * 2),
-                max_packet_size=settings.max_packet_bytes + 1024,
-            ).write()
-        )
-        connack = await self._or_ended(self._connack)
-        if connack.reason_code != mqtt5.ConnAckReasonCode.SUCCESS:
-            raise LinkError(f"refused: {connack.reason_code.name}")
-        self._window = asyncio.Semaphore(min(IN_FLIGHT_MAX, connack.receive_max))
-        subscription = mqtt5.TopicFilter(settings.filter, max_qos=mqtt5.QoS.AT_LEAST_ONCE)
-        self._write(mqtt5.SubscribePacket(self._new_id(), [subscription]).write())
-        suback = await self._or_ended(self._suback)
-        # the reason codes are no integers, whatever the stub file says
-        if any(int(code) >= _STORED_BELOW for code in suback.reason_codes):
-            raise LinkError("subscription refused")
-        return connack.session_present
-
-    async def keep_alive(self) -> None:
-        """Ping until the connection ends.
-
-        Raises:
-            LinkError: always, with the reason.
-        """
-        while True:
-            try:
-                async with asyncio.timeout(KEEP_ALIVE_S / 2):
-                    raise LinkError(await asyncio.shield(self._ended))
-            except TimeoutError:
-                if self._loop.time() - self._heard_at_s > KEEP_ALIVE_S * 1.5:
-                    raise LinkError("the broker is silent") from None
-                self._write(mqtt5.PingReqPacket().write())
-
-    def acknowledge(self, packet_ids: Iterable[int]) -> None:
-        self._write(b"".join([mqtt5.PubAckPacket(packet_id).write() for packet_id in packet_ids]))
-
-    async def publish(self, topic: str, payload: bytes, expiry_s: int) -> Published:
-        async with self._window:
-            if self._ended.done():
-                return Published.RETRY
-            packet_id = self._new_id()
-            waiting: asyncio.Future[Published] = self._loop.create_future()
-            self._published[packet_id] = waiting
-            packet = mqtt5.PublishPacket(
-                topic,
-                payload,
-                qos=mqtt5.QoS.AT_LEAST_ONCE,
-                packet_id=packet_id,
-                message_expiry_interval=max(1, expiry_s),
-            )
-            self._write(packet.write())
-            try:
-                async with asyncio.timeout(ANSWER_TIMEOUT_S):
-                    return await waiting
-            except TimeoutError:
-                self._end("a publish was not answered")
-                return Published.RETRY
-            finally:
-                self._published.pop(packet_id, None)
-
-    def close(self) -> None:
-        """Go without ending the session."""
-        self._write(mqtt5.DisconnectPacket().write())
-        if self._transport is not None:
-            self._transport.close()
-        self._end("closed by us")
-
-    def abort(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
-        self._end("given up")
-
-    def _end(self, reason: str) -> None:
-        if not self._ended.done():
-            self._ended.set_result(reason)
-        for waiting in self._published.values():
-            if not waiting.done():
-                waiting.set_result(Published.RETRY)
-        self._published.clear()
-
-    async def _or_ended(self, answer: asyncio.Future[_A]) -> _A:
-        await asyncio.wait((answer, self._ended), return_when=asyncio.FIRST_COMPLETED)
-        if not answer.done():
-            raise LinkError(self._ended.result())
-        return answer.result()
-
-    def _new_id(self) -> int:
-        # the window is far smaller than the range, so a free one is near
-        while True:
-            self._next_id = self._next_id % _PACKET_IDS + 1
-            if self._next_id not in self._published:
-                return self._next_id
-
-    def _write(self, data: bytes) -> None:
-        if data and self._transport is not None and not self._transport.is_closing():
-            self._transport.write(data)
-
-
-def _outcome(code: int) -> Published:
-    if code >= _STORED_BELOW:
-        return Published.RETRY
-    return Published.STORED if code == 0 else Published.NOBODY
 
 
 def _tls(settings: ClientSettings) -> ssl.SSLContext:

@@ -21,9 +21,9 @@ from fleet_server.errors import ConfigError
 from fleet_server.serving import announce
 from wire.topics import ROOT, UP_FILTER
 
-IN_FLIGHT_MAX: Final = 1000
-QUEUED_MAX: Final = 100_000
-"""Messages that wait for the ingest while it is down, about 30 MiB; terminals keep what does not fit."""
+QUEUED_MAX: Final = 60_000
+"""Messages that wait for the ingest while it is down, about 20 MiB; terminals keep what does not fit. Less than a
+window, because a session with a full window is never served again (`connection.WINDOW`)."""
 AUTOSAVE_S: Final = 30
 _READY_TRIES: Final = 200
 _READY_PAUSE_S: Final = 0.05
@@ -61,7 +61,7 @@ max_qos 1
 retain_available false
 set_tcp_nodelay true
 max_packet_size {config.broker.max_packet_bytes}
-max_inflight_messages {IN_FLIGHT_MAX}
+max_inflight_messages 0
 max_queued_messages {QUEUED_MAX}
 persistence true
 persistence_location {layout.broker_dir}/

@@ -21,7 +21,8 @@ import structlog
 import uvloop
 
 from fleet_server import db, ids, installation
-from fleet_server.broker.client import BrokerClient, ClientSettings
+from fleet_server.broker.client import BrokerClient
+from fleet_server.broker.connection import ClientSettings
 from fleet_server.broker.door import Delivery, Token
 from fleet_server.ca import INGEST_NAME
 from fleet_server.config import Config
