@@ -30,10 +30,23 @@ def _host() -> Any:
 
 @dataclass(frozen=True, slots=True)
 class WebConfig:
-    """Pages and API. `url` is how people's browsers reach it."""
+    """Pages and API. Without certificate and key (PEM paths) it listens on loopback only."""
 
     port: int = _port()
     host: str = _host()
+    tls_certificate: str = ""
+    tls_key: str = ""
+
+    @property
+    def tls(self) -> tuple[Path, Path] | None:
+        """Certificate and key, or None: plain HTTP on loopback."""
+        return (Path(self.tls_certificate), Path(self.tls_key)) if self.tls_certificate else None
+
+    @property
+    def url(self) -> str:
+        """How a browser on this machine reaches it."""
+        shown = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{'https' if self.tls else 'http'}://{shown}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +191,9 @@ def parse(text: str, data_dir: Path) -> Config:
     problems += [f"{key}: unknown" for key in raw]
     if sections["broker"] is not None and sections["broker"].engine != "mosquitto":
         problems.append("broker.engine: only mosquitto is known")
+    web = sections["web"]
+    if web is not None and bool(web.tls_certificate) != bool(web.tls_key):
+        problems.append("web: tls_certificate and tls_key go together")
     if problems:
         raise ConfigError(problems)
     return Config(data_dir=data_dir, database_url=url, **sections)

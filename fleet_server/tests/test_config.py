@@ -54,6 +54,23 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_certificate_without_its_key_is_refused_and_both_make_the_url_https(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="go together"):
+        config.parse(config.render(with_tls("web.pem", "")), tmp_path)
+    assert config.parse(config.render(with_tls("web.pem", "web.key")), tmp_path).web.url == "https://127.0.0.1:1001"
+
+
+def with_tls(certificate: str, key: str) -> Config:
+    web = WebConfig(port=1001, tls_certificate=certificate, tls_key=key)
+    return Config(
+        data_dir=Path("/d"),
+        web=web,
+        est=EstConfig(port=1002),
+        broker=BrokerConfig(port=1003),
+        ingest=IngestConfig(metrics_port=1004),
+    )
+
+
 def test_true_is_not_a_number_and_rubbish_is_not_toml(tmp_path: Path) -> None:
     for text in ("[web]\nport = true", "[web", "web = 1"):
         with pytest.raises(ConfigError):

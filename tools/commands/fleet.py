@@ -108,7 +108,7 @@ def login_url(data_dir: Path, *, as_json: bool) -> None:
         config = configuration.load(data_dir)
         with db.writing(db.open_engine(config.database)) as connection:
             admin.add_link(connection, token, now_ms=_now_ms())
-    url = f"http://{config.web.host}:{config.web.port}{admin.LOGIN_PATH}{token}"
+    url = f"{config.web.url}{admin.LOGIN_PATH}{token}"
     _say(as_json, {"url": url}, url)
 
 
@@ -126,7 +126,8 @@ def _serve_web(config: Config) -> None:
     from fleet_server.app import create_app
     from fleet_server.serving import serve as serve_http
 
-    serve_http(create_app(config), role="web", host=config.web.host, port=config.web.port)
+    web = config.web
+    serve_http(create_app(config, tls=web.tls is not None), role="web", host=web.host, port=web.port, tls=web.tls)
 
 
 def _serve_est(config: Config) -> None:

@@ -14,9 +14,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from wire import cbor, cose, fields
+from wire import cbor, cose, fields, topics
 from wire.inquiry import MAX_ENVELOPE_BYTES, TRACE_TYPE, Envelope, TraceHeader
 
 FRESH_WITHIN_MS: Final = 120_000
@@ -93,6 +93,8 @@ def size_bucket(body: bytes) -> int:
 def terminal_key(der: bytes, authorities: Sequence[x509.Certificate], *, now_ms: int) -> ec.EllipticCurvePublicKey:
     """The key of a terminal's certificate: issued by one of `authorities`, valid now, for clientAuth, on P-256.
 
+    The fleet's authority certifies its own servers' clients too; only a subject that can name a terminal is one.
+
     Raises:
         EnvelopeRefusedError: any of that does not hold.
     """
@@ -107,7 +109,10 @@ def terminal_key(der: bytes, authorities: Sequence[x509.Certificate], *, now_ms:
             raise EnvelopeRefusedError("the terminal's certificate is not for clients")
         if any(e.value.ca for e in extensions if isinstance(e.value, x509.BasicConstraints)):
             raise EnvelopeRefusedError("an authority's certificate is no terminal's")
+        topics.terminal_id(_common_name(certificate))
         key = certificate.public_key()
+    except topics.TopicRefusedError as exc:
+        raise EnvelopeRefusedError("the certificate's subject is no terminal") from exc
     except x509.ExtensionNotFound as exc:
         raise EnvelopeRefusedError("the terminal's certificate names no purpose") from exc
     except _FOREIGN as exc:
@@ -115,6 +120,12 @@ def terminal_key(der: bytes, authorities: Sequence[x509.Certificate], *, now_ms:
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise EnvelopeRefusedError("the terminal's key is not on P-256")
     return key
+
+
+def _common_name(certificate: x509.Certificate) -> str:
+    """The subject's one common name; empty when it has none or several."""
+    names = [str(name.value) for name in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)]
+    return names[0] if len(names) == 1 else ""
 
 
 def _issued_by_one_of(certificate: x509.Certificate, authorities: Sequence[x509.Certificate]) -> None:

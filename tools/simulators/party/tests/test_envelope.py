@@ -43,12 +43,13 @@ def certificate(
     purpose: x509.ObjectIdentifier | None = ExtendedKeyUsageOID.CLIENT_AUTH,
     valid: tuple[int, int] = (-1, 1),
     authority: bool = False,
+    names: tuple[str, ...] = ("t-0001",),
 ) -> bytes:
     """A terminal certificate with one thing wrong."""
     key = key or ec.generate_private_key(ec.SECP256R1())
     builder = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "t-0001")]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name) for name in names]))
         .issuer_name(files.certificates(ca.certificate)[0].subject)
         .public_key(key.public_key())
         .serial_number(1)
@@ -89,6 +90,9 @@ def test_a_refusal_names_the_trace_id_if_it_could_be_read(
         ({"valid": (-2, -1)}, "not valid now"),
         ({"valid": (1, 2)}, "not valid now"),
         ({"authority": True}, "no terminal's"),
+        ({"names": ("server.ingest",)}, "no terminal"),
+        ({"names": ("t-0001", "t-0002")}, "no terminal"),
+        ({"names": ()}, "no terminal"),
         ({"key": ec.generate_private_key(ec.SECP384R1())}, "not on P-256"),
         ({"key": rsa.generate_private_key(65537, 2048)}, "not on P-256"),
     ],
