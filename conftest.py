@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-from hypothesis import settings
+import pytest
+from hypothesis import is_hypothesis_test, settings
 
 # No deadline: a busy machine must not fail a property. The blob printed on failure repeats it exactly.
 settings.register_profile("house", deadline=None, print_blob=True)
 settings.load_profile("house")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A property test draws from the run's printed seed, so it is of the kind `seeded`."""
+    for item in items:
+        if isinstance(item, pytest.Function) and is_hypothesis_test(item.function):
+            item.add_marker(pytest.mark.seeded)

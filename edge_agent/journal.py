@@ -34,10 +34,10 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value) WITHOUT ROWID;
 CREATE TABLE facts (
     seq INTEGER PRIMARY KEY AUTOINCREMENT,
     body BLOB NOT NULL,
-    sent INTEGER NOT NULL DEFAULT 0,
+    sent_ms INTEGER,
     stored_ms INTEGER
 );
-CREATE INDEX facts_unsent ON facts (seq) WHERE sent = 0;
+CREATE INDEX facts_unsent ON facts (seq) WHERE sent_ms IS NULL;
 CREATE TABLE visits (
     visit TEXT PRIMARY KEY,
     audience TEXT NOT NULL,
@@ -52,6 +52,9 @@ CREATE UNIQUE INDEX visits_once ON visits (audience, idempotency_key) WHERE idem
 CREATE INDEX visits_open ON visits (opened_ms) WHERE ended_seq IS NULL;
 PRAGMA user_version = 1;
 """
+
+RESEND_AFTER_MS: Final = 180_000
+"""Three of the server's mark intervals."""
 
 _VISIT_ROW: Final = "SELECT visit, audience, opened_ms, request, ended_seq, result FROM visits"
 
@@ -168,16 +171,20 @@ class Journal:
         """Up to `count` unsent facts above `after_seq`, oldest first, as the bytes that go on the wire."""
         return await self._run(
             lambda: self._db.execute(
-                "SELECT seq, body FROM facts WHERE sent = 0 AND seq > ? ORDER BY seq LIMIT ?", (after_seq, count)
+                "SELECT seq, body FROM facts WHERE sent_ms IS NULL AND seq > ? ORDER BY seq LIMIT ?", (after_seq, count)
             ).fetchall()
         )
 
-    async def mark_sent(self, seq: int) -> None:
-        """The broker has acknowledged fact `seq`."""
-        await self._run(self._commit, "UPDATE facts SET sent = 1 WHERE seq = ?", seq)
+    async def mark_sent(self, seq: int, at_ms: int) -> None:
+        """The broker has acknowledged fact `seq` at `at_ms`."""
+        await self._run(self._commit, "UPDATE facts SET sent_ms = ? WHERE seq = ?", at_ms, seq)
 
     async def apply_mark(self, mark: Mark, now_ms: int) -> None:
-        """Take over how far the server has stored; resend the rest if it asks, or if it has less than it once said."""
+        """Take over how far the server has stored, and make unsent what it should have stored and has not.
+
+        That is everything above the mark if the server asks, or has less than it once said; and always what was sent
+        more than `RESEND_AFTER_MS` ago, because a broker may acknowledge what it then drops from a full queue.
+        """
         if mark.journal != self.id:
             return
         resend = await self._run(self._apply_mark, mark, now_ms)
@@ -240,12 +247,13 @@ class Journal:
         with self._db:
             believed = _one(self._db, "SELECT coalesce(max(seq), 0) FROM facts WHERE stored_ms IS NOT NULL")
             self._db.execute(
-                "UPDATE facts SET sent = 1, stored_ms = ? WHERE seq <= ? AND stored_ms IS NULL", (now_ms, mark.stored)
+                "UPDATE facts SET sent_ms = coalesce(sent_ms, ?), stored_ms = ? WHERE seq <= ? AND stored_ms IS NULL",
+                (now_ms, now_ms, mark.stored),
             )
-            if not mark.resync and mark.stored >= believed:
-                return 0
+            everything = mark.resync or mark.stored < believed
             return self._db.execute(
-                "UPDATE facts SET sent = 0, stored_ms = NULL WHERE seq > ? AND sent = 1", (mark.stored,)
+                "UPDATE facts SET sent_ms = NULL, stored_ms = NULL WHERE seq > ? AND (? OR sent_ms < ?)",
+                (mark.stored, everything, now_ms - RESEND_AFTER_MS),
             ).rowcount
 
     def _prune(self, before_ms: int) -> int:
@@ -260,7 +268,7 @@ class Journal:
             return _one(self._db, "SELECT value FROM meta WHERE name = 'session'")
 
     def _figures(self) -> JournalFigures:
-        unsent = _one(self._db, "SELECT count(*) FROM facts WHERE sent = 0")
+        unsent = _one(self._db, "SELECT count(*) FROM facts WHERE sent_ms IS NULL")
         kept, first, last = self._db.execute(
             "SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0) FROM facts"
         ).fetchone()

@@ -168,7 +168,7 @@ class Uplink:
             codes = await asyncio.gather(*(link.publish(topic, body) for _, body in batch))
             for (seq, _), code in zip(batch, codes, strict=True):
                 if _stored(code):
-                    await self._journal.mark_sent(seq)
+                    await self._journal.mark_sent(seq, self._clock.about_ms())
             if not all(map(_stored, codes)):
                 # nobody stored it: the fleet's ingest is away or the broker is full
                 await asyncio.sleep(self._config.retry_base_s * (1 + self._chance()))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import JournalError, JournalFullError
-from edge_agent.journal import Journal, JournalLimits
+from edge_agent.journal import RESEND_AFTER_MS, Journal, JournalLimits
 from wire import fields
 from wire.failures import Failure
 from wire.messages import Fact, FactKind, Mark
@@ -49,7 +49,7 @@ async def test_facts_are_numbered_from_one_and_come_back_as_they_were_written(jo
 
 async def test_an_acknowledged_fact_is_not_sent_again_and_not_forgotten(journal: Journal) -> None:
     await three_facts(journal)
-    await journal.mark_sent(2)
+    await journal.mark_sent(2, at_ms=50)
     assert await unsent_numbers(journal) == [1, 3]
     assert (await journal.figures()).kept == 3
 
@@ -63,7 +63,7 @@ async def test_a_mark_settles_everything_up_to_it_even_what_the_broker_never_ack
 async def test_a_server_that_asks_to_resync_gets_everything_above_its_mark_again(journal: Journal) -> None:
     await three_facts(journal)
     for seq in (1, 2, 3):
-        await journal.mark_sent(seq)
+        await journal.mark_sent(seq, at_ms=50)
     await journal.apply_mark(mark(journal, 1, resync=True), now_ms=100)
     assert await unsent_numbers(journal) == [2, 3]
 
@@ -73,6 +73,17 @@ async def test_a_server_restored_from_a_backup_gets_back_what_it_lost(journal: J
     await journal.apply_mark(mark(journal, 3), now_ms=100)
     await journal.apply_mark(mark(journal, 1), now_ms=200)
     assert await unsent_numbers(journal) == [2, 3]
+
+
+async def test_what_the_broker_acknowledged_and_then_dropped_is_sent_again_after_a_while(journal: Journal) -> None:
+    await three_facts(journal)
+    await journal.apply_mark(mark(journal, 1), now_ms=1000)
+    await journal.mark_sent(2, at_ms=1000)
+    await journal.mark_sent(3, at_ms=5000)
+    await journal.apply_mark(mark(journal, 1), now_ms=1000 + RESEND_AFTER_MS)
+    assert await unsent_numbers(journal) == []
+    await journal.apply_mark(mark(journal, 1), now_ms=1001 + RESEND_AFTER_MS)
+    assert await unsent_numbers(journal) == [2]
 
 
 async def test_a_mark_for_another_journal_changes_nothing(journal: Journal) -> None:

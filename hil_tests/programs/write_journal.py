@@ -37,7 +37,7 @@ async def main(directory: Path) -> None:
             fact = await journal.end_visit(visit, 20 + number, b"result" * 50, outcome=Failure.NONE, loa=2)
             promise(seq=fact.seq, body=fields.encode(fact).hex(), ended=visit)
             if number == 2:
-                await journal.mark_sent(1)
+                await journal.mark_sent(1, 25)
                 await journal.apply_mark(mark(journal, 2), 30)
             promise(session=await journal.next_session())
         await journal.apply_mark(mark(journal, 1, resync=True), 40)
