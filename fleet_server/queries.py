@@ -283,7 +283,10 @@ def numbers(connection: sa.Connection, *, now_ms: int) -> Numbers:
     return Numbers(
         terminals=by_presence,
         enrolled=_count(connection, sa.select(sa.func.count(db.terminals.c.enrolled_ms))),
-        facts_through=_count(connection, sa.select(sa.func.coalesce(sa.func.sum(db.journals.c.stored_through), 0))),
+        # as floating point, because SQLite's sum of integers raises when it overflows; exact up to 2**53
+        facts_through=_count(
+            connection, sa.select(sa.func.coalesce(sa.func.sum(sa.cast(db.journals.c.stored_through, sa.Double)), 0))
+        ),
         commands_open=_count(
             connection,
             sa.select(sa.func.count())

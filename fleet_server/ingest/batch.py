@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -13,10 +13,14 @@ import msgspec
 from fleet_server.broker.door import Delivery
 from wire import fields, topics
 from wire.fields import MessageRefusedError
-from wire.messages import Fact, Health, Result, State
+from wire.messages import Fact, Health, Presence, Result, State
 from wire.topics import TopicRefusedError, Up, UpTopic
 
-_TOPICS_REMEMBERED: Final = 1 << 18
+SEQ_MAX: Final = 1 << 40
+"""No journal gets that far in the life of a terminal; beyond it a number is a lie, and sums of it overflow."""
+TOPIC_MAX_CHARS: Final = 64
+"""Longer than any topic of ours; the broker lets 64 KiB through."""
+_TOPICS_REMEMBERED: Final = 1 << 16
 
 
 class Reject(msgspec.Struct, frozen=True, gc=False):
@@ -69,8 +73,31 @@ class Batch:
         self.rejects[:] = [reject for reject in self.rejects if reject.terminal not in terminals]
         return before - self._size()
 
+    def new_journals(self, known: Container[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
+        """(terminal, journal) that facts and births name and that are not `known`, each once, facts first."""
+        named = dict.fromkeys((fact.terminal, fact.journal) for fact in self.facts)
+        named.update(dict.fromkeys(key for key in map(_born, self.reports) if key is not None))
+        return [key for key in named if key not in known]
+
+    def refuse_journals(self, keys: set[tuple[str, bytes]], kind: str) -> None:
+        """Make rejects of all facts and births of `keys`."""
+        for fact in self.facts:
+            if (fact.terminal, fact.journal) in keys:
+                self.rejects.append(Reject(fact.terminal, kind, fact.journal.hex(), len(fact.body)))
+        for report in self.reports:
+            if (key := _born(report)) in keys and key is not None:
+                self.rejects.append(Reject(key[0], kind, key[1].hex(), 0))
+        self.facts[:] = [fact for fact in self.facts if (fact.terminal, fact.journal) not in keys]
+        self.reports[:] = [report for report in self.reports if _born(report) not in keys]
+
     def _size(self) -> int:
         return len(self.facts) + len(self.reports) + len(self.results) + len(self.rejects)
+
+
+def _born(report: tuple[str, State | Health, int]) -> tuple[str, bytes] | None:
+    """Whose journal the report announces; None: it is no birth."""
+    terminal, said, _ = report
+    return (terminal, said.journal) if isinstance(said, State) and said.presence is Presence.BIRTH else None
 
 
 _KINDS: Final[dict[Up, type[fields.Message]]] = {
@@ -90,6 +117,9 @@ def read(deliveries: Sequence[Delivery]) -> Batch:
             message: Any = fields.decode(delivery.payload, _KINDS[topic.kind])
         except MessageRefusedError as exc:
             batch.rejects.append(Reject(topic.terminal, f"bad_{topic.kind}", exc.reason[:200], len(delivery.payload)))
+            continue
+        if (lie := _impossible(message)) is not None:
+            batch.rejects.append(Reject(topic.terminal, f"bad_{topic.kind}", lie, len(delivery.payload)))
             continue
         _sort(batch, topic.terminal, message, delivery)
     return batch
@@ -116,10 +146,30 @@ def _sort(batch: Batch, terminal: str, message: Any, delivery: Delivery) -> None
             batch.reports.append((terminal, message, delivery.received_ms))
 
 
-@lru_cache(maxsize=_TOPICS_REMEMBERED)
+def _impossible(message: Any) -> str | None:
+    """Why no terminal can mean what it says, although every field is well formed; None: it can."""
+    match message:
+        case Fact() if message.seq > SEQ_MAX:
+            return "seq is beyond every journal"
+        case State() if max(message.first_seq or 0, message.last_seq or 0) > SEQ_MAX:
+            return "first_seq or last_seq is beyond every journal"
+        case State() if (message.first_seq or 0) > (message.last_seq or 0) + 1:
+            return "first_seq is beyond last_seq"
+        case _:
+            return None
+
+
 def _topic(topic: str) -> UpTopic | None:
-    """Remembered: a fleet has four topics per terminal and says them all the time."""
+    # what is remembered is held for ever: only what is short and ours
+    if len(topic) > TOPIC_MAX_CHARS:
+        return None
     try:
-        return topics.parse_up(topic)
+        return _parsed(topic)
     except TopicRefusedError:
         return None
+
+
+@lru_cache(maxsize=_TOPICS_REMEMBERED)
+def _parsed(topic: str) -> UpTopic:
+    """Remembered: a fleet has four topics per terminal and says them all the time. A refusal is not."""
+    return topics.parse_up(topic)

@@ -16,7 +16,8 @@ from fleet_server import db
 from fleet_server.broker.door import Published
 from fleet_server.ingest.metrics import IngestMetrics
 from fleet_server.ingest.presence import ONLINE
-from fleet_server.ingest.store import JournalKey, Store
+from fleet_server.ingest.recall import JournalKey
+from fleet_server.ingest.store import Store
 from fleet_server.queries import data_version
 from wire import fields, topics
 from wire.failures import Failure

@@ -7,11 +7,10 @@ after the commit, and is read back from the tables when a process starts. There 
 
 from __future__ import annotations
 
-import dataclasses
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -22,14 +21,14 @@ from fleet_server.ingest import presence
 from fleet_server.ingest.anomalies import AnomalyBook
 from fleet_server.ingest.batch import Batch, FactRow, Reject, read
 from fleet_server.ingest.presence import COLUMNS, Change, Seen
-from fleet_server.ingest.watermark import ISLANDS_MAX, Watermark
+from fleet_server.ingest.recall import JournalKey, load_islands, load_mark, load_seen, other_bytes
+from fleet_server.ingest.watermark import Watermark
 from wire.failures import Failure
 from wire.messages import Health, Presence, Result, State
 
-JournalKey: TypeAlias = tuple[str, bytes]
-"""(terminal, journal)"""
 TOUCH_COARSE_MS: Final = 1000
-_IN_CHUNK: Final = 500
+JOURNALS_MAX: Final = 64
+"""Per terminal, ever: a new journal means a new storage card or a new file."""
 _COMMAND_EXPIRED: Final = int(Failure.COMMAND_EXPIRED)
 
 
@@ -68,6 +67,7 @@ class Store:
         self._new_id = new_id
         self._seen: dict[str, Seen] = {}
         self._marks: dict[JournalKey, Watermark] = {}
+        self._journal_counts: Counter[str] = Counter()
         self._births: set[JournalKey] = set()
         self._anomalies = AnomalyBook(new_id)
 
@@ -89,11 +89,12 @@ class Store:
     def load(self) -> None:
         """Read everything that is known, at the start."""
         with db.reading(self._engine) as connection:
-            self._seen.update(_load_seen(connection, None))
+            self._seen.update(load_seen(connection, None))
             journal, fact = db.journals.c, db.facts.c
             known = sa.select(journal.terminal, journal.journal, journal.stored_through, journal.last_seq)
             for row in connection.execute(known):
                 self._marks[row.terminal, row.journal] = Watermark(row.stored_through)
+                self._journal_counts[row.terminal] += 1
                 if row.last_seq is not None:
                     self._births.add((row.terminal, row.journal))
             beyond = sa.and_(
@@ -101,7 +102,7 @@ class Store:
             )
             gaps = sa.select(journal.terminal, journal.journal).where(sa.exists().where(beyond))
             for terminal, journal_id in connection.execute(gaps).all():
-                self._marks[terminal, journal_id] = _load_mark(connection, (terminal, journal_id))
+                self._marks[terminal, journal_id] = load_mark(connection, (terminal, journal_id))
 
     def commit(self, deliveries: Sequence[Delivery], now_ms: int) -> Committed:
         """Store one batch. When this returns, everything in it is on disk or will never be wanted.
@@ -113,6 +114,7 @@ class Store:
         work = _Work(now_ms)
         with db.writing(self._engine) as connection:
             self._refuse_unknown(connection, batch, work)
+            self._refuse_journals(batch)
             self._store_facts(connection, batch.facts, work)
             self._store_reports(connection, batch.reports, work)
             self._store_results(connection, batch.results, work)
@@ -163,12 +165,23 @@ class Store:
         missing = batch.terminals() - self._seen.keys()
         if not missing:
             return
-        found = _load_seen(connection, missing)
+        found = load_seen(connection, missing)
         self._seen.update(found)
         unknown = missing - found.keys()
         if not unknown:
             return
         work.rejects["unknown_terminal"] += batch.drop(unknown)
+
+    def _refuse_journals(self, batch: Batch) -> None:
+        """Take out what would give a terminal more than `JOURNALS_MAX` journals. Its facts stay on it, as above."""
+        counts: Counter[str] = Counter()
+        too_many = set()
+        for key in batch.new_journals(self._marks):
+            counts[key[0]] += 1
+            if self._journal_counts[key[0]] + counts[key[0]] > JOURNALS_MAX:
+                too_many.add(key)
+        if too_many:
+            batch.refuse_journals(too_many, "too_many_journals")
 
     def _store_facts(self, connection: sa.Connection, facts: list[FactRow], work: _Work) -> None:
         rows: dict[tuple[str, bytes, int], FactRow] = {}
@@ -182,7 +195,7 @@ class Store:
             connection, db.facts, list(map(msgspec.structs.astuple, rows.values()))
         )
         if work.facts_new != len(rows):
-            for fact in _other_bytes(connection, list(rows.values())):
+            for fact in other_bytes(connection, list(rows.values())):
                 self._conflict(connection, fact, work)
         by_journal: dict[JournalKey, list[int]] = {}
         for terminal, journal, seq in rows:
@@ -191,7 +204,7 @@ class Store:
             before = self._mark(connection, key, work)
             after = before.with_stored(seqs)
             if not after.complete and after.stored != before.stored:
-                after = _load_islands(connection, key, after.stored)
+                after = load_islands(connection, key, after.stored)
             work.marks[key] = after
             work.advanced.add(key)
         for terminal in {key[0] for key in by_journal}:
@@ -267,7 +280,7 @@ class Store:
     def _mark(self, connection: sa.Connection, key: JournalKey, work: _Work) -> Watermark:
         mark = work.marks.get(key) or self._marks.get(key)
         if mark is None:
-            mark = work.marks[key] = _load_mark(connection, key)
+            mark = work.marks[key] = load_mark(connection, key)
         return mark
 
     def _write(self, connection: sa.Connection, work: _Work) -> None:
@@ -297,6 +310,7 @@ class Store:
 
     def _done(self, work: _Work) -> Committed:
         self._seen.update(work.seen)
+        self._journal_counts.update(key[0] for key in work.marks.keys() - self._marks.keys())
         self._marks.update(work.marks)
         self._births |= work.born
         return Committed(work.facts_new, frozenset(work.advanced), frozenset(work.born), work.rejects)
@@ -307,63 +321,3 @@ _UPDATE_TERMINAL: Final = (
     .where(db.terminals.c.serial == sa.bindparam("this_serial"))
     .values({name: sa.bindparam(name) for name in COLUMNS})
 )
-
-
-def _load_seen(connection: sa.Connection, serials: set[str] | None) -> dict[str, Seen]:
-    columns = [db.terminals.c[name] for name in COLUMNS]
-    query = sa.select(db.terminals.c.serial, *columns)
-    if serials is None:
-        rows = connection.execute(query).all()
-    else:
-        rows = []
-        ordered = sorted(serials)
-        for at in range(0, len(ordered), _IN_CHUNK):
-            part = query.where(db.terminals.c.serial.in_(ordered[at : at + _IN_CHUNK]))
-            rows += connection.execute(part).all()
-    return {row[0]: Seen(*row[1:]) for row in rows}
-
-
-def _load_mark(connection: sa.Connection, key: JournalKey) -> Watermark:
-    table = db.journals.c
-    row = connection.execute(
-        sa.select(table.stored_through).where(table.terminal == key[0], table.journal == key[1])
-    ).first()
-    return _load_islands(connection, key, 0 if row is None else row.stored_through)
-
-
-def _load_islands(connection: sa.Connection, key: JournalKey, stored: int) -> Watermark:
-    """The watermark from what the table holds above `stored`, at most so much that `ISLANDS_MAX` cannot be passed."""
-    table = db.facts.c
-    query = (
-        sa.select(table.seq)
-        .where(table.terminal == key[0], table.journal == key[1], table.seq > stored)
-        .order_by(table.seq)
-        .limit(_IN_CHUNK)
-    )
-    mark = Watermark(stored)
-    while len(mark.islands) < ISLANDS_MAX:
-        last = mark.islands[-1][1] if mark.islands else mark.stored
-        seqs = list(connection.execute(query.where(table.seq > last)).scalars())
-        if not seqs:
-            return mark
-        mark = mark.with_stored(seqs)
-    return dataclasses.replace(mark, complete=False)
-
-
-def _other_bytes(connection: sa.Connection, rows: list[FactRow]) -> list[FactRow]:
-    """Those of `rows` whose key is stored with another hash."""
-    by_journal: dict[JournalKey, dict[int, FactRow]] = {}
-    for row in rows:
-        by_journal.setdefault((row.terminal, row.journal), {})[row.seq] = row
-    table = db.facts.c
-    different = []
-    for (terminal, journal), wanted in by_journal.items():
-        seqs = sorted(wanted)
-        for at in range(0, len(seqs), _IN_CHUNK):
-            query = sa.select(table.seq, table.body_hash).where(
-                table.terminal == terminal, table.journal == journal, table.seq.in_(seqs[at : at + _IN_CHUNK])
-            )
-            different += [
-                wanted[seq] for seq, stored in connection.execute(query).all() if stored != wanted[seq].body_hash
-            ]
-    return different

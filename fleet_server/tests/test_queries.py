@@ -68,6 +68,14 @@ def test_asking_for_health_twice_gives_the_same_open_command(listed: sa.Engine, 
             queries.request_health(connection, "t-9", command_id=new_id(), now_ms=NOW_MS)
 
 
+def test_watermarks_whose_sum_overflows_64_bits_stop_no_page(listed: sa.Engine) -> None:
+    with db.writing(listed) as connection:
+        rows = [{"terminal": "t-1", "journal": bytes([at]) * 16, "stored_through": 2**62} for at in range(4)]
+        db.upsert(connection, db.journals, rows, ["stored_through"])
+    with db.reading(listed) as connection:
+        assert queries.numbers(connection, now_ms=NOW_MS).facts_through == 2**64
+
+
 def test_the_numbers_add_up(listed: sa.Engine, new_id: Ids) -> None:
     store = Store(listed, new_id=new_id)
     store.commit([birth(1), delivery(health(1), Up.HEALTH), fact(1), fact(2), fact(2, at_ms=9)], NOW_MS)

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from fleet_server import db, queries
 from fleet_server.broker.door import Delivery, Token
 from fleet_server.ingest.anomalies import KEPT_PER_KIND
-from fleet_server.ingest.store import Store
+from fleet_server.ingest.batch import SEQ_MAX
+from fleet_server.ingest.store import JOURNALS_MAX, Store
 from fleet_server.tests.conftest import NOW_MS, Ids
 from fleet_server.tests.test_presence import JOURNAL, OTHER, health, state
 from wire import fields, topics
@@ -305,3 +306,35 @@ def test_an_old_journal_that_comes_back_late_is_not_believed_even_after_a_restar
     restarted.load()
     restarted.commit([birth(90)], NOW_MS)
     assert restarted.seen["t-1"].journal == OTHER
+
+
+@pytest.mark.parametrize(("first", "last"), [(7, 5), (2, None), (SEQ_MAX + 1, SEQ_MAX), (1, SEQ_MAX + 1)])
+def test_a_birth_that_tells_of_facts_that_cannot_be_moves_no_watermark(
+    listed: sa.Engine, store: Store, first: int, last: int | None
+) -> None:
+    committed = store.commit([birth(1, first=first, last=last), fact(1)], NOW_MS)
+    assert (committed.born, committed.rejects) == (frozenset(), {"bad_state": 1})
+    assert watermark(listed) == 1
+    assert anomaly_kinds(listed) == ["bad_state"]
+
+
+def test_a_fact_with_a_number_beyond_every_journal_is_refused(listed: sa.Engine, store: Store) -> None:
+    assert store.commit([fact(SEQ_MAX), fact(SEQ_MAX + 1)], NOW_MS).rejects == {"bad_fact": 1}
+    assert stored_seqs(listed) == [SEQ_MAX]
+
+
+def test_a_terminal_gets_only_so_many_journals_and_those_that_it_has_go_on(
+    listed: sa.Engine, store: Store, new_id: Ids
+) -> None:
+    journals = [number.to_bytes(16) for number in range(JOURNALS_MAX + 2)]
+    births = [birth(session, journal=journal) for session, journal in enumerate(journals, 1)]
+    assert store.commit(births[:-1], NOW_MS).rejects == {"too_many_journals": 1}
+    restarted = Store(listed, new_id=new_id)
+    restarted.load()
+    late = [births[-1], fact(1, journal=journals[-1]), fact(1, journal=journals[5]), fact(1, terminal="t-2")]
+    again = restarted.commit(late, NOW_MS)
+    assert (again.facts_new, again.rejects) == (2, {"too_many_journals": 2})
+    assert set(anomaly_kinds(listed)) == {"too_many_journals"}
+    with db.reading(listed) as connection:
+        kept = {journal.journal for journal in queries.journals(connection, "t-1")}
+    assert kept == {journal.hex() for journal in journals[:JOURNALS_MAX]}
