@@ -54,7 +54,8 @@ class Change(NamedTuple):
 
 def touched(seen: Seen, now_ms: int, *, coarse_ms: int) -> Seen:
     """The terminal has been heard at `now_ms`; finer than `coarse_ms` is not worth a write."""
-    if seen.last_seen_ms is not None and now_ms - seen.last_seen_ms < coarse_ms:
+    # a clock that was set back must not keep the old time until it has caught up
+    if seen.last_seen_ms is not None and 0 <= now_ms - seen.last_seen_ms < coarse_ms:
         return seen
     return msgspec.structs.replace(seen, last_seen_ms=now_ms)
 

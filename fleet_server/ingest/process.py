@@ -14,6 +14,7 @@ import random
 import signal
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Protocol
 
 import sqlalchemy as sa
@@ -29,6 +30,7 @@ from fleet_server.config import Config
 from fleet_server.errors import ConfigError
 from fleet_server.ingest.down import Marks, Outbox
 from fleet_server.ingest.metrics import IngestMetrics, served
+from fleet_server.ingest.silence import Silence
 from fleet_server.ingest.store import Committed, Store
 from fleet_server.serving import announce
 from wire.topics import UP_FILTER
@@ -108,9 +110,9 @@ class Ingest:
             linger_s=config.ingest.linger_ms / 1000,
         )
         self._door = BrokerClient(settings, now_ms=_now_ms, chance=random.random, on_up=self._broker_up)
-        self._marks = Marks(self._store, self._door, self._metrics, now_ms=_now_ms)
-        self._outbox = Outbox(engine, self._store, self._door, self._metrics, now_ms=_now_ms)
-        self._up_since_ms: int | None = None
+        self._marks = Marks(self._store, self._door, self._metrics, now_ms=_now_ms, tick_ms=_tick_ms)
+        self._outbox = Outbox(engine, self._store, self._door, self._metrics, now_ms=_now_ms, tick_ms=_tick_ms)
+        self._silence = Silence()
         self._ready = asyncio.Event()
         self._born: list[str] = []
 
@@ -139,9 +141,9 @@ class Ingest:
 
     def _broker_up(self, session_present: bool) -> None:  # noqa: FBT001 - the door's callback
         """At the first connection, and whenever the broker has forgotten us, terminals must send again what we lack."""
-        if self._up_since_ms is None or not session_present:
+        if not self._ready.is_set() or not session_present:
             self._marks.want(self._store.journals, resync=True)
-        self._up_since_ms = _now_ms()
+        self._silence.listening(_tick_ms())
         self._ready.set()
 
     async def _announce(self) -> None:
@@ -172,6 +174,7 @@ class Ingest:
 
     def _follow(self, committed: Committed) -> None:
         self._metrics.facts.inc(committed.facts_new)
+        self._silence.heard(committed.heard, _tick_ms())
         for reason, count in committed.rejects.items():
             self._metrics.rejected.labels(reason).inc(count)
         self._marks.want(committed.advanced, resync=False)
@@ -208,10 +211,11 @@ class Ingest:
         while True:
             await asyncio.sleep(_SWEEP_S)
             self._metrics.connected.set(int(self._door.connected))
-            if not self._door.connected or self._up_since_ms is None:
+            if not self._door.connected:
                 continue
+            silent_ms = partial(self._silence.silent_ms, tick_ms=_tick_ms())
             try:
-                lost = self._store.mark_silent(now_ms=_now_ms(), heard_since_ms=self._up_since_ms, limit_ms=limit_ms)
+                lost = self._store.mark_silent(now_ms=_now_ms(), silent_ms=silent_ms, limit_ms=limit_ms)
             except sa.exc.OperationalError as exc:
                 _log.error("sweep_refused", reason=type(exc.orig).__name__)
                 continue
@@ -229,3 +233,7 @@ def _id_maker() -> Callable[[int], bytes]:
 
 def _now_ms() -> int:
     return time.time_ns() // 1_000_000
+
+
+def _tick_ms() -> int:
+    return time.monotonic_ns() // 1_000_000

@@ -42,6 +42,8 @@ class Committed:
     born: frozenset[JournalKey]
     """Births, new or repeated: they are owed a mark with resync and the open commands."""
     rejects: Counter[str]
+    heard: frozenset[str] = frozenset()
+    """Terminals of which something came that only they can have sent just now."""
 
 
 @dataclass(slots=True)
@@ -56,6 +58,7 @@ class _Work:
     advanced: set[JournalKey] = field(default_factory=set)
     born: set[JournalKey] = field(default_factory=set)
     rejects: Counter[str] = field(default_factory=Counter)
+    heard: set[str] = field(default_factory=set)
     facts_new: int = 0
 
 
@@ -85,6 +88,11 @@ class Store:
         """The watermark as it is committed; 0 for a journal that is not known."""
         mark = self._marks.get(key)
         return mark.stored if mark is not None else 0
+
+    def has_gap(self, key: JournalKey) -> bool:
+        """Whether facts beyond the watermark are stored, so that others before them are missing."""
+        mark = self._marks.get(key)
+        return mark is not None and bool(mark.islands)
 
     def load(self) -> None:
         """Read everything that is known, at the start."""
@@ -141,15 +149,17 @@ class Store:
                 done.append(reject)
         return done
 
-    def mark_silent(self, *, now_ms: int, heard_since_ms: int, limit_ms: int) -> int:
+    def mark_silent(self, *, now_ms: int, silent_ms: Callable[[str], int], limit_ms: int) -> int:
         """Apply the age rule to everyone who is online; returns how many are lost by it.
 
-        `heard_since_ms`: since when we have been listening; silence before that is our own.
+        Args:
+            now_ms: the wall clock, for rows only.
+            silent_ms: for how long a terminal was silent while we listened (`silence.Silence`).
+            limit_ms: longer than that, and it is lost.
         """
         work = _Work(now_ms)
         for serial, seen in self._seen.items():
-            silent_ms = now_ms - max(seen.last_seen_ms or 0, heard_since_ms)
-            after, changes = presence.gone_silent(seen, silent_ms=silent_ms, limit_ms=limit_ms)
+            after, changes = presence.gone_silent(seen, silent_ms=silent_ms(serial), limit_ms=limit_ms)
             if changes:
                 work.seen[serial] = after
                 self._note(work, serial, changes)
@@ -209,6 +219,7 @@ class Store:
             work.advanced.add(key)
         for terminal in {key[0] for key in by_journal}:
             seen = self._newest(work, terminal)
+            work.heard.add(terminal)
             work.seen[terminal] = presence.touched(seen, work.at_ms, coarse_ms=TOUCH_COARSE_MS)
 
     def _conflict(self, connection: sa.Connection, fact: FactRow, work: _Work) -> None:
@@ -233,6 +244,8 @@ class Store:
                     self._birth(connection, key, report, work)
             if after is not seen:
                 work.seen[terminal] = after
+                if isinstance(report, Health) or report.presence is not Presence.LOST:
+                    work.heard.add(terminal)
             self._note(work, terminal, changes)
 
     def _birth(self, connection: sa.Connection, key: JournalKey, state: State, work: _Work) -> None:
@@ -313,7 +326,8 @@ class Store:
         self._journal_counts.update(key[0] for key in work.marks.keys() - self._marks.keys())
         self._marks.update(work.marks)
         self._births |= work.born
-        return Committed(work.facts_new, frozenset(work.advanced), frozenset(work.born), work.rejects)
+        heard = frozenset(work.heard)
+        return Committed(work.facts_new, frozenset(work.advanced), frozenset(work.born), work.rejects, heard)
 
 
 _UPDATE_TERMINAL: Final = (

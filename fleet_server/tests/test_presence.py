@@ -15,6 +15,7 @@ from fleet_server.ingest.presence import (
     after_health,
     after_state,
     gone_silent,
+    touched,
 )
 from wire.failures import Failure
 from wire.messages import Health, Presence, ReaderState, State
@@ -149,6 +150,12 @@ def test_changes_of_reader_block_and_clock_are_told_once() -> None:
         Change("blocked", {"from": [], "to": [43]}),
         Change("clock_trusted", {"from": True, "to": False}),
     ]
+
+
+def test_a_clock_that_was_set_back_does_not_keep_the_old_time_of_the_last_word() -> None:
+    seen = touched(Seen(), 9_000_000, coarse_ms=1000)
+    assert touched(seen, 9_000_500, coarse_ms=1000) is seen
+    assert touched(seen, 5_400_000, coarse_ms=1000).last_seen_ms == 5_400_000
 
 
 def test_nobody_is_lost_who_never_was_there() -> None:

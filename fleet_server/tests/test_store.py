@@ -274,14 +274,21 @@ def test_a_result_closes_its_command_once_and_only_the_terminals_own(listed: sa.
         assert [event.kind for event in queries.timeline(connection, "t-1")] == ["command_done"]
 
 
-def test_silence_is_counted_only_since_we_listen(listed: sa.Engine, store: Store) -> None:
+def test_who_is_silent_too_long_is_lost_once(listed: sa.Engine, store: Store) -> None:
     store.commit([birth(1)], NOW_MS)
-    hour_ms = 3_600_000
-    assert store.mark_silent(now_ms=NOW_MS + hour_ms, heard_since_ms=NOW_MS + hour_ms, limit_ms=1000) == 0
-    assert store.mark_silent(now_ms=NOW_MS + 1001, heard_since_ms=0, limit_ms=1000) == 1
+    assert store.mark_silent(now_ms=NOW_MS + 3_600_000, silent_ms=lambda _: 1000, limit_ms=1000) == 0
+    assert store.mark_silent(now_ms=NOW_MS, silent_ms={"t-1": 1001, "t-2": 1001}.__getitem__, limit_ms=1000) == 1
     with db.reading(listed) as connection:
         assert queries.terminal(connection, "t-1").presence == "lost"
-    assert store.mark_silent(now_ms=NOW_MS + 2002, heard_since_ms=0, limit_ms=1000) == 0
+    assert store.mark_silent(now_ms=NOW_MS + 2002, silent_ms=lambda _: 2002, limit_ms=1000) == 0
+
+
+def test_only_what_a_terminal_itself_says_anew_is_a_sign_of_life(store: Store) -> None:
+    assert store.commit([fact(1), birth(1, journal=OTHER)], NOW_MS).heard == {"t-1"}
+    assert store.commit([delivery(health(1), Up.HEALTH), fact(1, terminal="t-2")], NOW_MS).heard == {"t-1", "t-2"}
+    again = [birth(1, journal=OTHER), delivery(health(1), Up.HEALTH)]
+    will = delivery(state(Presence.LOST, 1, journal=OTHER), Up.STATE)
+    assert store.commit([*again, will], NOW_MS).heard == frozenset()
 
 
 def test_two_journals_of_one_terminal_have_a_mark_each(listed: sa.Engine, store: Store) -> None:
