@@ -13,10 +13,11 @@ import os
 import random
 import secrets
 import signal
+import socket
 import sys
 import time
-from collections.abc import Coroutine
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +47,8 @@ _log = structlog.get_logger()
 
 EXIT_CONFIG: Final = 2
 EXIT_JOURNAL: Final = 3
-TIME_RETRY_S: Final = 2.0
+TIME_RETRY_S: Final = 1.0
+TIME_RETRY_CAP_S: Final = 120.0
 TIME_AGAIN_S: Final = 6 * 3600.0
 PRUNE_EVERY_S: Final = 3600.0
 START_NOTE_EVERY_S: Final = 0.2
@@ -114,15 +116,15 @@ async def _run(config: AgentConfig) -> None:
         registry = await doors.enter_async_context(_inquiry(config, keys, clock))
         counter = _counter(config, keys, journal=journal, readers=readers, registry=registry, clock=clock)
         uplink = _uplink(config, journal, clock, counter, readers)
-        await counter.end_interrupted()
         kiosk_config = _kiosk_config(config)
-        listening = kiosk.listen(kiosk_config)
+        listening = _listen(kiosk_config)
+        await counter.end_interrupted()
         host, port = listening.getsockname()[:2]
         _say_ready({"kiosk": f"http://{host}:{port}/", "terminal": config.terminal, "pid": os.getpid()})
         await _until_told_to_stop(
             counter.run(),
             uplink.run(),
-            _keep_time(clock, registry),
+            _keep_time(clock, registry, random.random),
             _note_the_start(journal, clock),
             _keep_pruning(journal, clock),
             kiosk.serve(create_app(counter, kiosk_config), listening),
@@ -134,7 +136,7 @@ async def _until_told_to_stop(*parts: Coroutine[Any, Any, None]) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    failed: JournalError | None = None
+    failed: BaseException | None = None
     try:
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(part) for part in parts]
@@ -142,9 +144,23 @@ async def _until_told_to_stop(*parts: Coroutine[Any, Any, None]) -> None:
             for task in tasks:
                 task.cancel()
     except* JournalError as problems:
-        failed = JournalError(str(problems.exceptions[0]))
+        failed = _first_leaf(problems)
     if failed is not None:
-        raise failed
+        raise JournalError(str(failed)) from failed
+
+
+def _first_leaf(error: BaseException) -> BaseException:
+    """The cause inside nested groups, for a log line that says it."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
+def _listen(config: KioskConfig) -> socket.socket:
+    try:
+        return kiosk.listen(config)
+    except OSError as exc:
+        raise ConfigError([f"kiosk: {config.host}:{config.port} cannot be listened on: {exc.strerror}"]) from exc
 
 
 def _uplink(config: AgentConfig, journal: Journal, clock: TrustedClock, counter: Counter, readers: Readers) -> Uplink:
@@ -193,7 +209,7 @@ def _counter(
         clock=clock,
         serve=serve,
         trust_list_loaded=keys.card_issuers is not None,
-        limits=CounterLimits(timeout_s=config.visit.timeout_s, insertions_max=config.visit.insertions_max),
+        limits=CounterLimits(config.visit.timeout_s, config.visit.card_s, config.visit.insertions_max),
         chance=secrets.token_bytes,
     )
 
@@ -212,14 +228,26 @@ def _inquiry(config: AgentConfig, keys: Keys, clock: TrustedClock) -> Inquiry:
         raise ConfigError([f"registry: {exc}"]) from exc
 
 
-async def _keep_time(clock: TrustedClock, registry: Inquiry) -> None:
-    """Learn the time from the registry at once, and again before the trust in it ends."""
+async def _keep_time(clock: TrustedClock, registry: Inquiry, chance: Callable[[], float]) -> None:
+    """Learn the time from the registry at once, when it is doubted, and long before the trust in it ends.
+
+    Retries with full jitter, because after an outage every terminal of the country asks.
+    """
+    attempt = 0
     while True:
         try:
-            clock.learn(await registry.trusted_time(), "registry")
+            clock.learn(await registry.trusted_time())
+            attempt = 0
         except InquiryError as exc:
+            attempt += 1
             _log.info("no_time_from_registry", reason=exc.detail)
-        await asyncio.sleep(TIME_AGAIN_S if clock.trusted else TIME_RETRY_S)
+        if attempt == 0:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(TIME_AGAIN_S):
+                    await clock.doubted.wait()
+            clock.doubted.clear()
+        ceiling = min(TIME_RETRY_CAP_S, TIME_RETRY_S * 2 ** min(attempt, 8))
+        await asyncio.sleep(chance() * ceiling)
 
 
 async def _note_the_start(journal: Journal, clock: TrustedClock) -> None:

@@ -60,6 +60,9 @@ class Visit(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Limits of one visit."""
 
     timeout_s: Seconds = 120.0
+    """How long it waits for cards."""
+    card_s: Seconds = 90.0
+    """How long one card may keep it busy, exchange and registry included."""
     insertions_max: Annotated[int, msgspec.Meta(ge=1, le=10)] = 3
 
 

@@ -1,7 +1,7 @@
 """The counter: takes wishes for visits, serves them one at a time, shows each state, and commits before it shows.
 
-Implements `edge_agent.kiosk.desk.Desk`. What happens *within* a visit is `edge_agent.station`; here is what happens
-around it: may one start, which card is it for, how did it end, who is told.
+Implements `edge_agent.kiosk.desk.Desk`. *Within* a visit is `edge_agent.station`; here is what happens around it: may
+one start, which card is it for, how did it end, who is told.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import structlog
 
 from edge_agent import book
-from edge_agent.cards.errors import CardError
+from edge_agent.cards.errors import CardError, CardInUseError, CardMuteError
 from edge_agent.clock import ClockNotTrustedError, TrustedClock
 from edge_agent.errors import InquiryError, JournalFullError, ReaderError
 from edge_agent.journal import Journal, OpenedVisit
@@ -27,7 +27,8 @@ from edge_agent.kiosk.desk import (
     VisitState,
     VisitView,
 )
-from edge_agent.pcsc import Readers
+from edge_agent.pcsc import CardPresent, Readers
+from edge_agent.shown import Shown
 from edge_agent.station import Asked, Asserted
 from wire.failures import Failure
 from wire.messages import ReaderState
@@ -38,7 +39,7 @@ SHOWN_AFTER_MS: Final = {Step.DONE: 120_000, Step.FAILED: 20_000}
 """How long the end of a visit stays on the screen, without anything personal, once the card is out."""
 TEHRAN_OFFSET_MS: Final = int(3.5 * 3600 * 1000)
 _DAY_MS: Final = 24 * 3600 * 1000
-_TRY_AGAIN: Final = frozenset({Failure.CARD_GONE, Failure.CARD_MUTE, Failure.CARD_READ_ERROR})
+_TRY_AGAIN: Final = frozenset({Failure.CARD_GONE, Failure.CARD_MUTE, Failure.CARD_READ_ERROR, Failure.CARD_IN_USE})
 """The person may put the card in again; every other failure ends the visit."""
 
 Serve = Callable[..., Awaitable[Asserted]]
@@ -47,7 +48,10 @@ Serve = Callable[..., Awaitable[Asserted]]
 
 @dataclass(frozen=True, slots=True)
 class CounterLimits:
+    """`timeout_s` is how long a visit waits for cards, `card_s` how long one card may keep it busy."""
+
     timeout_s: float
+    card_s: float
     insertions_max: int
 
 
@@ -59,6 +63,8 @@ class _Visit:
     started_ms: int
     insertions: int = 0
     cancelled: bool = False
+    tracking_code: str | None = None
+    """The last one that was given for this visit, whatever became of its card."""
     attempt: asyncio.Task[Asserted] | None = None
     ended: asyncio.Event = dataclasses.field(default_factory=asyncio.Event)
 
@@ -91,21 +97,17 @@ class Counter:
         self._limits = limits
         self._chance = chance
         self._visit: _Visit | None = None
+        self._card: CardPresent | None = None
         self._wished = asyncio.Event()
-        self._changed = asyncio.Event()
         self._journal_full = False
-        self._screen = Screen(Step.BLOCKED, 0, reasons=(Failure.CLOCK_NOT_TRUSTED,), failure=Failure.CLOCK_NOT_TRUSTED)
-
-    # -- what the web side sees: the Desk protocol ---------------------------------------------------------------
+        unknown = Failure.CLOCK_NOT_TRUSTED
+        self._shown = Shown(Screen(Step.BLOCKED, 0, reasons=(unknown,), failure=unknown))
 
     def screen(self) -> Screen:
-        return self._screen
+        return self._shown.now
 
-    async def screens(self) -> AsyncIterator[Screen]:
-        while True:
-            changed = self._changed
-            yield self._screen
-            await changed.wait()
+    def screens(self) -> AsyncIterator[Screen]:
+        return self._shown.each()
 
     async def request(self, request: VisitRequest) -> VisitView:
         asked = book.encode_request(request)
@@ -140,7 +142,7 @@ class Counter:
         try:
             async with asyncio.timeout(wait_s):
                 while True:
-                    changed = self._changed
+                    changed = self._shown.next_change()
                     view = await self._view(visit, audience)
                     if view is None or view.state in (VisitState.DONE, VisitState.FAILED):
                         return view
@@ -154,8 +156,6 @@ class Counter:
             under_way.cancel()
             await under_way.ended.wait()
         return await self._view(visit, audience)
-
-    # -- the life of the counter ---------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve visits until cancelled. Visits that a crash interrupted are ended first, so that none stays open.
@@ -213,11 +213,11 @@ class Counter:
         visits_today = await self._visits_today()
         # no await from here on: a visit that begins meanwhile must not lose its screen to an idle one
         reasons = tuple(self.blocked())
-        if self._visit is None and self._screen.step in (Step.DONE, Step.FAILED):
+        if self._visit is None and self._shown.now.step in (Step.DONE, Step.FAILED):
             self._let_go()
-        if self._visit is None and self._screen.step in (Step.BLOCKED, Step.READY):
+        if self._visit is None and self._shown.now.step in (Step.BLOCKED, Step.READY):
             step = Step.BLOCKED if reasons else Step.READY
-            self._set_screen(
+            self._shown.show(
                 Screen(
                     step,
                     self._clock.about_ms(),
@@ -228,16 +228,19 @@ class Counter:
                 )
             )
         else:
-            self._set_screen(dataclasses.replace(self._screen, reader=self._readers.state, reasons=reasons))
+            self._shown.show(dataclasses.replace(self._shown.now, reader=self._readers.state, reasons=reasons))
+            self._hide_the_absent()
+
+    def _hide_the_absent(self) -> None:
+        """A holder's name is shown only while the very card that it was read from is in the reader."""
+        if self._shown.now.holder_name is not None and self._card not in self._readers.cards:
+            self._shown.show(dataclasses.replace(self._shown.now, holder_name=None))
 
     def _let_go(self) -> None:
-        """Take the holder's name off when the card is out, and the result some time later."""
-        if self._readers.state is ReaderState.CARD_PRESENT:
-            return
-        if self._clock.about_ms() - self._screen.since_ms > SHOWN_AFTER_MS[self._screen.step]:
-            self._set_screen(Screen(Step.READY, self._clock.about_ms(), reader=self._readers.state))
-        elif self._screen.holder_name is not None:
-            self._set_screen(dataclasses.replace(self._screen, holder_name=None))
+        """Take the result off some time after its card is out."""
+        shown_ms = self._clock.about_ms() - self._shown.now.since_ms
+        if self._card not in self._readers.cards and shown_ms > SHOWN_AFTER_MS[self._shown.now.step]:
+            self._shown.show(Screen(Step.READY, self._clock.about_ms(), reader=self._readers.state))
 
     async def _serve_visits(self) -> None:
         while True:
@@ -260,12 +263,11 @@ class Counter:
             failure = exc.failure
         except InquiryError as exc:
             failure = exc.failure
-            if exc.tracking_code is not None:
-                self._screen = dataclasses.replace(self._screen, tracking_code=exc.tracking_code)
+            visit.tracking_code = exc.tracking_code or visit.tracking_code
         except ClockNotTrustedError:
             failure = Failure.CLOCK_NOT_TRUSTED
         except asyncio.CancelledError:
-            stopping = not visit.cancelled
+            stopping = _is_being_cancelled()
             failure = Failure.VISIT_INTERRUPTED if stopping else Failure.VISIT_CANCELLED
         await asyncio.shield(self._end(visit, failure, asserted))
         if stopping:
@@ -273,26 +275,26 @@ class Counter:
 
     async def _end(self, visit: _Visit, failure: Failure, asserted: Asserted | None) -> None:
         """Commit, then show, then let the next one in."""
-        code = asserted.tracking_code if asserted else self._screen.tracking_code
+        code = asserted.tracking_code if asserted else visit.tracking_code
         await self._commit_end(visit.asked, visit.started_ms, failure, asserted, code)
         visits_today = await self._visits_today()
         self._visit = None
-        self._set_screen(
+        self._shown.show(
             dataclasses.replace(
-                self._screen,
+                self._shown.now,
                 step=Step.DONE if asserted else Step.FAILED,
                 since_ms=self._clock.about_ms(),
                 failure=failure,
                 loa=asserted.loa if asserted else None,
                 assertion=asserted.token if asserted else None,
                 tracking_code=code,
-                holder_name=self._screen.holder_name if asserted else None,
+                holder_name=self._shown.now.holder_name if asserted else None,
                 visits_today=visits_today,
             )
         )
-        visit.ended.set()
         waited = {"card_ms": asserted.card_ms, "registry_ms": asserted.registry_ms} if asserted else {}
         _log.info("visit_ended", outcome=failure.name, insertions=visit.insertions, **waited)
+        visit.ended.set()
 
     async def _until_asserted(self, visit: _Visit) -> Asserted:
         """Card after card, until one gives an assertion or the visit's limits are reached."""
@@ -301,23 +303,34 @@ class Counter:
             async with asyncio.timeout_at(deadline):
                 card = await self._readers.next_card()
             visit.insertions += 1
+            self._card = card
             try:
-                async with self._readers.connect(card) as connection:
-                    return await self._serve(visit.asked, connection.transmit, card.atr, show=self._show_step)
-            except ReaderError as exc:
-                _log.warning("reader_trouble_in_visit", reason=str(exc))
-                failure = Failure.CARD_GONE
+                return await self._serve_one(visit, card)
             except CardError as exc:
                 if exc.failure not in _TRY_AGAIN or visit.insertions >= self._limits.insertions_max:
                     raise
                 _log.info("card_trouble_in_visit", failure=exc.failure.name)
-                failure = exc.failure
-            self._show_visit(visit, Step.WAITING_FOR_CARD, failure)
+                self._show_visit(visit, Step.WAITING_FOR_CARD, exc.failure)
+
+    async def _serve_one(self, visit: _Visit, card: CardPresent) -> Asserted:
+        """One card, for a limited time.
+
+        Raises:
+            CardError, InquiryError, ClockNotTrustedError: as the visit; a card that takes too long counts as mute.
+        """
+        try:
+            async with asyncio.timeout(self._limits.card_s), self._readers.connect(card) as connection:
+                return await self._serve(visit.asked, connection.transmit, card.atr, show=self._show_step)
+        except TimeoutError as exc:
+            raise CardMuteError("one card kept the visit for too long") from exc
+        except ReaderError as exc:
+            raise CardInUseError(str(exc)) from exc
 
     async def _commit_end(
         self, asked: Asked, started_ms: int, failure: Failure, asserted: Asserted | None, tracking_code: str | None
     ) -> None:
-        now_ms = self._clock.about_ms()
+        # an interrupted visit is ended before the clock is known: then it is dated by its beginning
+        now_ms = max(self._clock.about_ms(), started_ms)
         result = book.encode_result(failure, asserted, tracking_code)
         await self._journal.end_visit(
             asked.visit,
@@ -326,14 +339,12 @@ class Counter:
             service=asked.service,
             outcome=failure,
             loa=asserted.loa if asserted else 0,
-            took_ms=max(0, now_ms - started_ms),
+            took_ms=now_ms - started_ms,
         )
-
-    # -- screens -------------------------------------------------------------------------------------------------
 
     def _show_visit(self, visit: _Visit, step: Step, failure: Failure = Failure.NONE) -> None:
         """A fresh screen for `visit`: nothing of an earlier card stays on it."""
-        self._set_screen(
+        self._shown.show(
             Screen(
                 step,
                 self._clock.about_ms(),
@@ -343,24 +354,19 @@ class Counter:
                 service=visit.asked.service,
                 act_reference=visit.asked.act_reference,
                 min_loa=visit.asked.min_loa,
-                visits_today=self._screen.visits_today,
+                visits_today=self._shown.now.visits_today,
             )
         )
 
     def _show_step(self, step: Step, **known: Any) -> None:
-        since_ms = self._screen.since_ms if step is self._screen.step else self._clock.about_ms()
+        if self._visit is not None and known.get("tracking_code"):
+            self._visit.tracking_code = known["tracking_code"]
+        since_ms = self._shown.now.since_ms if step is self._shown.now.step else self._clock.about_ms()
         known.setdefault("progress_pct", None)
-        self._set_screen(dataclasses.replace(self._screen, step=step, since_ms=since_ms, failure=Failure.NONE, **known))
-
-    def _set_screen(self, screen: Screen) -> None:
-        """Show `screen`; one that differs in its time alone is no news."""
-        if dataclasses.replace(screen, since_ms=self._screen.since_ms) == self._screen:
-            return
-        self._screen = screen
-        changed, self._changed = self._changed, asyncio.Event()
-        changed.set()
-
-    # -- visits as their office sees them ------------------------------------------------------------------------
+        self._shown.show(
+            dataclasses.replace(self._shown.now, step=step, since_ms=since_ms, failure=Failure.NONE, **known)
+        )
+        self._hide_the_absent()
 
     async def _view(self, visit: str, audience: str | None) -> VisitView | None:
         opened = await self._journal.visit(visit)
@@ -371,7 +377,7 @@ class Counter:
     def _as_view(self, opened: OpenedVisit) -> VisitView:
         if opened.result is not None:
             return book.decode_result(opened)
-        busy = self._visit is not None and self._screen.step not in (Step.WAITING_FOR_CARD, Step.READY, Step.BLOCKED)
+        busy = self._visit is not None and self._shown.now.step not in (Step.WAITING_FOR_CARD, Step.READY, Step.BLOCKED)
         return VisitView(opened.visit, VisitState.ACTIVE if busy else VisitState.WAITING)
 
     def _repeated(self, opened: OpenedVisit, request: bytes) -> VisitView:
@@ -383,3 +389,9 @@ class Counter:
         now_ms = self._clock.about_ms()
         midnight_ms = now_ms - (now_ms + TEHRAN_OFFSET_MS) % _DAY_MS
         return await self._journal.visits_done_since(midnight_ms)
+
+
+def _is_being_cancelled() -> bool:
+    """Whether the running task itself was cancelled, and not only what it waits for."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

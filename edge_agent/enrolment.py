@@ -16,6 +16,7 @@ from typing import Final
 
 import httpx
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
@@ -47,14 +48,17 @@ async def enrol(request: EnrolmentRequest) -> x509.Certificate:
     """
     key = _own_key(request.key)
     answer = await _simple_enroll(request, _signing_request(request.terminal, key))
-    certificate = _issued(answer, request.terminal, key)
+    certificate = _issued(answer, request.terminal, key, _authorities(request.ca))
     _write(request.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
     return certificate
 
 
 def _own_key(path: Path) -> ec.EllipticCurvePrivateKey:
     if path.exists():
-        key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        try:
+            key = serialization.load_pem_private_key(path.read_bytes(), password=None)
+        except (OSError, ValueError, TypeError) as exc:
+            raise EnrolmentError("the key file cannot be read; move it away to make a new key") from exc
         if not isinstance(key, ec.EllipticCurvePrivateKey):
             raise EnrolmentError("the key file holds another kind of key")
         return key
@@ -72,8 +76,10 @@ def _signing_request(terminal: str, key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 async def _simple_enroll(request: EnrolmentRequest, csr: bytes) -> bytes:
-    tls = ssl.create_default_context(cafile=str(request.ca))
+    if not request.est_url.startswith("https://"):
+        raise EnrolmentError("the enrolment server's address must begin with https://: it is told a secret code")
     try:
+        tls = ssl.create_default_context(cafile=str(request.ca))
         async with httpx.AsyncClient(verify=tls, trust_env=False, timeout=TIMEOUT_S) as client:
             answer = await client.post(
                 f"{request.est_url}/.well-known/est/simpleenroll",
@@ -81,7 +87,7 @@ async def _simple_enroll(request: EnrolmentRequest, csr: bytes) -> bytes:
                 headers={"content-type": "application/pkcs10"},
                 auth=(request.terminal, request.code),
             )
-    except httpx.HTTPError as exc:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
         raise EnrolmentError(f"the enrolment server cannot be reached: {type(exc).__name__}") from exc
     if answer.status_code == httpx.codes.UNAUTHORIZED:
         raise EnrolmentError("the one-time code is wrong, used or expired; ask for a new one")
@@ -90,17 +96,35 @@ async def _simple_enroll(request: EnrolmentRequest, csr: bytes) -> bytes:
     return answer.content
 
 
-def _issued(answer: bytes, terminal: str, key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """The one certificate in `answer` that is for this terminal and this key."""
+def _authorities(ca: Path) -> list[x509.Certificate]:
+    try:
+        return x509.load_pem_x509_certificates(ca.read_bytes())
+    except (OSError, ValueError) as exc:
+        raise EnrolmentError(f"the fleet's CA file cannot be read: {exc}") from exc
+
+
+def _issued(
+    answer: bytes, terminal: str, key: ec.EllipticCurvePrivateKey, authorities: list[x509.Certificate]
+) -> x509.Certificate:
+    """The one certificate in `answer` that is for this terminal and this key, and of an authority that we brought."""
     try:
         certificates = pkcs7.load_der_pkcs7_certificates(base64.b64decode(answer))
     except (ValueError, binascii.Error) as exc:
         raise EnrolmentError("the enrolment server's answer is not a certificate") from exc
     for certificate in certificates:
         names = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-        if [name.value for name in names] == [terminal] and certificate.public_key() == key.public_key():
+        ours = [name.value for name in names] == [terminal] and certificate.public_key() == key.public_key()
+        if ours and any(_issued_by(certificate, authority) for authority in authorities):
             return certificate
-    raise EnrolmentError("the enrolment server certified another key or another terminal")
+    raise EnrolmentError("the enrolment server certified another key or another terminal, or is another fleet's")
+
+
+def _issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(authority)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -11,6 +11,7 @@ it). Stored facts stay `keep_s` longer, so that a server restored from a backup 
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import os
 import sqlite3
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 
+import msgspec
 import structlog
 
 from edge_agent.errors import JournalError, JournalFullError
@@ -55,6 +57,8 @@ PRAGMA user_version = 1;
 
 RESEND_AFTER_MS: Final = 180_000
 """Three of the server's mark intervals."""
+RESEND_AT_ONCE: Final = 1000
+"""A fact that the server refuses for good must not bring the whole journal along every time."""
 
 _VISIT_ROW: Final = "SELECT visit, audience, opened_ms, request, ended_seq, result FROM visits"
 
@@ -89,6 +93,8 @@ class JournalFigures:
     used_bytes: int
     first_seq: int
     last_seq: int
+    allocated: int
+    """The highest number ever given, whether its fact is still here or not."""
 
 
 class Journal:
@@ -99,8 +105,14 @@ class Journal:
 
     def __init__(self, path: Path, limits: JournalLimits, chance: Callable[[int], bytes] = os.urandom) -> None:
         self._limits = limits
+        self._chance = chance
+        self._lock = _lock(path)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
-        self._db = self._thread.submit(_open, path, limits, chance).result()
+        try:
+            self._db = self._thread.submit(_open, path, limits, chance).result()
+        except JournalError:
+            os.close(self._lock)
+            raise
         self.id: bytes = self._thread.submit(_journal_id, self._db).result()
         self.unsent_added = asyncio.Event()
 
@@ -112,6 +124,7 @@ class Journal:
     ) -> None:
         await self._run(self._db.close)
         self._thread.shutdown()
+        os.close(self._lock)
 
     async def check_room(self) -> None:
         """Raises JournalFullError when no visit may start any more."""
@@ -179,18 +192,27 @@ class Journal:
         """The broker has acknowledged fact `seq` at `at_ms`."""
         await self._run(self._commit, "UPDATE facts SET sent_ms = ? WHERE seq = ?", at_ms, seq)
 
-    async def apply_mark(self, mark: Mark, now_ms: int) -> None:
+    async def apply_mark(self, mark: Mark, now_ms: int) -> bool:
         """Take over how far the server has stored, and make unsent what it should have stored and has not.
 
-        That is everything above the mark if the server asks, or has less than it once said; and always what was sent
-        more than `RESEND_AFTER_MS` ago, because a broker may acknowledge what it then drops from a full queue.
+        That is everything above the mark if the server asks, or has less than it once said; and always the oldest of
+        what was sent more than `RESEND_AFTER_MS` ago, because a broker may acknowledge what it then drops from a full
+        queue. With `now_ms` 0, when nobody has said the time yet, nothing is taken for stored: it could not be dated.
+
+        False: the server has more of this journal than was ever written to it, so this file is an older copy of
+        itself. It has taken a new id, and the connection must begin anew with it.
         """
         if mark.journal != self.id:
-            return
+            return True
+        if mark.stored > (await self.figures()).allocated:
+            _log.error("journal_went_back", stored=mark.stored)
+            self.id = await self._run(self._begin_anew)
+            return False
         resend = await self._run(self._apply_mark, mark, now_ms)
         if resend:
             _log.info("facts_to_resend", count=resend)
             self.unsent_added.set()
+        return True
 
     async def prune(self, now_ms: int) -> int:
         """Delete facts and visits that were stored more than `keep_s` ago; returns how many facts went."""
@@ -208,7 +230,7 @@ class Journal:
             return self._insert_fact(kind, at_ms, values)
 
     def _insert_fact(self, kind: FactKind, at_ms: int, values: dict[str, Any]) -> Fact:
-        seq = 1 + _one(self._db, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'facts'), 0)")
+        seq = 1 + self._allocated()
         fact = Fact(journal=self.id, seq=seq, kind=kind, at_ms=at_ms, **values)
         self._db.execute("INSERT INTO facts (seq, body) VALUES (?, ?)", (seq, fields.encode(fact)))
         return fact
@@ -246,15 +268,33 @@ class Journal:
     def _apply_mark(self, mark: Mark, now_ms: int) -> int:
         with self._db:
             believed = _one(self._db, "SELECT coalesce(max(seq), 0) FROM facts WHERE stored_ms IS NOT NULL")
-            self._db.execute(
-                "UPDATE facts SET sent_ms = coalesce(sent_ms, ?), stored_ms = ? WHERE seq <= ? AND stored_ms IS NULL",
-                (now_ms, now_ms, mark.stored),
-            )
-            everything = mark.resync or mark.stored < believed
+            if now_ms:
+                self._db.execute(
+                    "UPDATE facts SET sent_ms = coalesce(sent_ms, ?), stored_ms = ?"
+                    " WHERE seq <= ? AND stored_ms IS NULL",
+                    (now_ms, now_ms, mark.stored),
+                )
+            if mark.resync or mark.stored < believed:
+                return self._db.execute(
+                    "UPDATE facts SET sent_ms = NULL, stored_ms = NULL WHERE seq > ? AND sent_ms IS NOT NULL",
+                    (mark.stored,),
+                ).rowcount
             return self._db.execute(
-                "UPDATE facts SET sent_ms = NULL, stored_ms = NULL WHERE seq > ? AND (? OR sent_ms < ?)",
-                (mark.stored, everything, now_ms - RESEND_AFTER_MS),
+                "UPDATE facts SET sent_ms = NULL WHERE seq IN"
+                " (SELECT seq FROM facts WHERE seq > ? AND sent_ms < ? ORDER BY seq LIMIT ?)",
+                (mark.stored, now_ms - RESEND_AFTER_MS, RESEND_AT_ONCE),
             ).rowcount
+
+    def _begin_anew(self) -> bytes:
+        """A new id; what was never sent goes under it, what was sent is on the server under the old one."""
+        with self._db:
+            journal = self._chance(16)
+            self._db.execute("UPDATE meta SET value = ? WHERE name = 'journal'", (journal,))
+            self._db.execute("DELETE FROM facts WHERE sent_ms IS NOT NULL")
+            for seq, body in self._db.execute("SELECT seq, body FROM facts").fetchall():
+                fact = msgspec.structs.replace(fields.decode(body, Fact), journal=journal)
+                self._db.execute("UPDATE facts SET body = ? WHERE seq = ?", (fields.encode(fact), seq))
+        return journal
 
     def _prune(self, before_ms: int) -> int:
         with self._db:
@@ -273,7 +313,11 @@ class Journal:
             "SELECT count(*), coalesce(min(seq), 0), coalesce(max(seq), 0) FROM facts"
         ).fetchone()
         pages = _one(self._db, "PRAGMA page_count") - _one(self._db, "PRAGMA freelist_count")
-        return JournalFigures(unsent, kept, pages * _one(self._db, "PRAGMA page_size"), first, last)
+        used = pages * _one(self._db, "PRAGMA page_size")
+        return JournalFigures(unsent, kept, used, first, last, self._allocated())
+
+    def _allocated(self) -> int:
+        return _one(self._db, "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'facts'), 0)")
 
     def _commit(self, statement: str, *values: object) -> None:
         with self._db:
@@ -284,6 +328,24 @@ class Journal:
             return await asyncio.get_running_loop().run_in_executor(self._thread, work, *args)
         except sqlite3.Error as exc:
             raise JournalError(f"{type(exc).__name__} in the journal") from exc
+
+
+def _lock(path: Path) -> int:
+    """The right to this journal, until the descriptor is closed or the process ends.
+
+    Raises:
+        JournalError: another agent has it, or the directory cannot be written.
+    """
+    try:
+        descriptor = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as exc:
+        raise JournalError(f"{type(exc).__name__} at the journal's lock") from exc
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as exc:
+        os.close(descriptor)
+        raise JournalError("another agent is running with this journal") from exc
+    return descriptor
 
 
 def _open(path: Path, limits: JournalLimits, chance: Callable[[int], bytes]) -> sqlite3.Connection:

@@ -5,6 +5,7 @@ The doors are parameters, leaving is an exception, and nothing is shown as done 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
@@ -172,6 +173,8 @@ async def serve_card(
         )
 
     show(Step.PROVING, tracking_code=challenge.tracking_code)
+    if challenge.card_status is not inquiry.CardStatus.VALID:
+        raise InquiryError(Failure.CARD_NOT_VALID_ANY_MORE, challenge.card_status.name, challenge.tracking_code)
     digest = inquiry.card_challenge(
         nonce=challenge.nonce,
         terminal=trusted.terminal,
@@ -216,6 +219,7 @@ def _checked(
         and claims.trk == challenge.tracking_code
         and claims.trm == trusted.terminal
         and claims.pol == challenge.policy
+        and claims.att == hashlib.sha256(granted.evidence).digest()
     )
     if not matches:
         raise InquiryError(Failure.REGISTRY_ANSWER_REFUSED, "answers another inquiry", challenge.tracking_code)

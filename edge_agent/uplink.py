@@ -41,6 +41,8 @@ STABLE_AFTER_S: Final = 60.0
 KEEP_ALIVE_S: Final = 60
 INBOX_MAX: Final = 64
 RESULTS_REMEMBERED: Final = 64
+DOWN_MAX_BYTES: Final = 64 * 1024
+REFUSED_PER_LOG_LINE: Final = 1000
 _STORED_BELOW: Final = 0x80
 _NOBODY_LISTENS: Final = 0x10
 
@@ -63,7 +65,11 @@ class UplinkConfig:
 
 
 class Uplink:
-    """`health` makes the newest report; `boot` is drawn at the start of the process; `chance` gives 0 <= x < 1."""
+    """`health` makes the newest report; `boot` is drawn at the start of the process; `chance` gives 0 <= x < 1.
+
+    Raises:
+        ConfigError: certificate, key or CA cannot be loaded: no retry can mend that.
+    """
 
     def __init__(
         self,
@@ -78,6 +84,7 @@ class Uplink:
         chance: Callable[[], float],
     ) -> None:
         self._config = config
+        self._tls = _tls(config)
         self._journal = journal
         self._clock = clock
         self._boot = boot
@@ -86,30 +93,26 @@ class Uplink:
         self._health = health
         self._chance = chance
         self._results: OrderedDict[bytes, Result] = OrderedDict()
+        self._refused = 0
         self.report_now = asyncio.Event()
 
     async def run(self) -> None:
-        """Stay connected until cancelled; a cancelled uplink leaves cleanly.
-
-        Raises:
-            ConfigError: certificate, key or CA cannot be loaded: no retry can mend that.
-        """
-        tls = _tls(self._config)
+        """Stay connected until cancelled; a cancelled uplink leaves cleanly."""
         attempt = 0
         loop = asyncio.get_running_loop()
         while True:
             started = loop.time()
             try:
-                await self._stay_connected(tls)
+                await self._stay_connected()
             except LinkError as exc:
                 _log.info("link_ended", reason=str(exc))
             attempt = 0 if loop.time() - started > STABLE_AFTER_S else attempt + 1
             ceiling = min(self._config.retry_cap_s, self._config.retry_base_s * 2 ** min(attempt, 16))
             await asyncio.sleep(self._chance() * ceiling)
 
-    async def _stay_connected(self, tls: ssl.SSLContext) -> None:
+    async def _stay_connected(self) -> None:
         session = await self._journal.next_session()
-        link = _Link(self._config, tls, fields.encode(await self._state(Presence.LOST, session)))
+        link = _Link(self._config, self._tls, fields.encode(await self._state(Presence.LOST, session)))
         try:
             await link.connect()
             await link.subscribe(topics.down_filter(self._config.terminal))
@@ -192,14 +195,21 @@ class Uplink:
             try:
                 if topic == mark_topic:
                     mark = fields.decode(payload, Mark)
-                    self._clock.learn(mark.server_ms, "fleet")
-                    await self._journal.apply_mark(mark, self._clock.about_ms())
+                    self._clock.compare(mark.server_ms)
+                    if not await self._journal.apply_mark(mark, self._clock.about_ms()):
+                        raise LinkError("the journal has a new id")
                 elif topic == command_topic:
                     await self._publish(link, topics.Up.RESULT, self._obey(fields.decode(payload, Command)))
                 else:
-                    _log.warning("unknown_down_topic")
+                    self._refuse("unknown topic")
             except fields.MessageRefusedError as exc:
-                _log.warning("down_message_refused", reason=exc.reason)
+                self._refuse(exc.reason)
+
+    def _refuse(self, reason: str) -> None:
+        """Count what is not for us; a flood of it must not become a flood of log lines."""
+        if self._refused % REFUSED_PER_LOG_LINE == 0:
+            _log.warning("down_message_refused", reason=reason, before=self._refused)
+        self._refused += 1
 
     def _obey(self, command: Command) -> Result:
         """Carry out a command once; a repeated id gets the result that it got before."""
@@ -252,6 +262,7 @@ class _Link:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]  # paho leaves it untyped
         properties.ReceiveMaximum = IN_FLIGHT_MAX
         properties.SessionExpiryInterval = 0
+        properties.MaximumPacketSize = DOWN_MAX_BYTES
         try:
             async with asyncio.timeout(ANSWER_TIMEOUT_S):
                 await asyncio.to_thread(
@@ -325,8 +336,7 @@ class _Link:
 
     def _heard(self, topic: str, payload: bytes) -> None:
         if self.inbox.full():
-            # marks and commands come again on birth; a flood must not fill the terminal's memory
-            _log.warning("inbox_full")
+            # marks and commands come again; a flood must fill neither the terminal's memory nor its log
             return
         self.inbox.put_nowait((topic, payload))
 

@@ -20,6 +20,7 @@ class Failure(IntEnum):
     CARD_EXPIRED = 15
     CARD_READ_ERROR = 16
     CARD_NOT_VALID_ANY_MORE = 17
+    CARD_IN_USE = 18
     TOO_LITTLE_ASSURANCE = 20
     NOT_PERMITTED = 21
     REGISTRY_REFUSED = 22
@@ -82,6 +83,10 @@ SENTENCES: Final[dict[Failure, Sentence]] = {
     Failure.CARD_NOT_VALID_ANY_MORE: Sentence(
         "ثبت احوال این کارت را معتبر نمی‌داند (باطل، مفقود یا جایگزین شده).",
         "The civil registry does not hold this card valid (revoked, lost or replaced).",
+    ),
+    Failure.CARD_IN_USE: Sentence(
+        "برنامهٔ دیگری کارت را در دست دارد یا کارتخوان آماده نیست. کارت را بردارید و دوباره بگذارید.",
+        "Another program holds the card, or the reader is not ready. Take the card out and put it in again.",
     ),
     Failure.TOO_LITTLE_ASSURANCE: Sentence(
         "سطح اطمینان لازم برای این خدمت به دست نیامد.",

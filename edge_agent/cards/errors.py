@@ -23,6 +23,12 @@ class CardMuteError(CardError):
     failure = Failure.CARD_MUTE
 
 
+class CardInUseError(CardError):
+    """Another program holds the card, or the reader refuses to open it."""
+
+    failure = Failure.CARD_IN_USE
+
+
 class CardRefusedError(CardError):
     """The card answered with a status word that ends the visit."""
 

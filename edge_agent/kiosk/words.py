@@ -93,6 +93,7 @@ FAILURES: Final[dict[Failure, Look]] = {
     Failure.CARD_EXPIRED: Look(Sentence("کارت منقضی است", "Card has expired"), "card_expired", "bad"),
     Failure.CARD_READ_ERROR: Look(Sentence("خواندن ناتمام ماند", "Reading not finished"), "card_again", "warn"),
     Failure.CARD_NOT_VALID_ANY_MORE: Look(Sentence("کارت معتبر نیست", "Card not valid"), "card_struck", "bad"),
+    Failure.CARD_IN_USE: Look(Sentence("کارت در دست برنامهٔ دیگر", "Card is in use"), "card_again", "warn"),
     Failure.TOO_LITTLE_ASSURANCE: Look(
         Sentence("سطح اطمینان کافی نیست", "Not enough assurance"), "levels", "bad"
     ),

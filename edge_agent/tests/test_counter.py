@@ -26,6 +26,7 @@ from wire.messages import Fact, FactKind, ReaderState
 REQUEST = VisitRequest("10380284790/0417", "office", "notary", "notary.identity", "basis", "1405/1", 2)
 CODE = "2345-6789-ABCD-EFGH"
 TOKEN = b"token"
+T = 1_800_000_000_000
 
 
 @dataclass(frozen=True)
@@ -35,23 +36,45 @@ class FakeCard:
     insertion: int = 1
 
 
+class Ticks:
+    """A monotonic clock that a test moves."""
+
+    def __init__(self) -> None:
+        self.s = 1000.0
+
+    def __call__(self) -> float:
+        return self.s
+
+
 @dataclass
 class FakeReaders:
-    """The part of `Readers` that the counter uses, with cards that a test puts in."""
+    """The part of `Readers` that the counter uses, with cards that a test puts in and takes out."""
 
     state: ReaderState = ReaderState.EMPTY
-    cards: asyncio.Queue[FakeCard] = field(default_factory=asyncio.Queue)
+    cards: tuple[FakeCard, ...] = ()
+    inserted: asyncio.Queue[FakeCard] = field(default_factory=asyncio.Queue)
+    insertions: int = 0
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
 
     def insert(self) -> None:
-        self.state = ReaderState.CARD_PRESENT
-        self.cards.put_nowait(FakeCard())
+        self.insertions += 1
+        card = FakeCard(insertion=self.insertions)
+        self.cards, self.state = (card,), ReaderState.CARD_PRESENT
+        self.inserted.put_nowait(card)
+        self.changed.set()
+
+    def pull(self) -> None:
+        self.cards, self.state = (), ReaderState.EMPTY
+        self.changed.set()
 
     async def next_card(self) -> FakeCard:
-        return await self.cards.get()
+        return await self.inserted.get()
 
     async def changes(self) -> AsyncIterator[ReaderState]:
-        yield self.state
-        await asyncio.Event().wait()
+        while True:
+            yield self.state
+            await self.changed.wait()
+            self.changed.clear()
 
     @asynccontextmanager
     async def connect(self, card: FakeCard) -> AsyncIterator[Any]:
@@ -67,11 +90,15 @@ class FakeVisit:
 
     ends: list[Exception] = field(default_factory=list)
     served: int = 0
+    registry: asyncio.Event | None = None
+    """With it, the registry answers only when the test says so."""
 
     async def __call__(self, asked: Asked, transmit: Any, atr: bytes, *, show: Callable[..., None]) -> Asserted:
         self.served += 1
         show(Step.READING, progress_pct=50)
         show(Step.ASKING_REGISTRY, holder_name="holder", tracking_code=CODE)
+        if self.registry is not None:
+            await self.registry.wait()
         if self.ends:
             raise self.ends.pop(0)
         return Asserted(TOKEN, 2, CODE, Transaction(asked.service, asked.audience, asked.act_reference, b"s" * 16, 5))
@@ -83,7 +110,7 @@ class Counters:
     journal: Journal
     readers: FakeReaders
     visit: FakeVisit
-    clock: TrustedClock
+    ticks: Ticks
 
     async def facts(self) -> list[Fact]:
         return [fields.decode(body, Fact) for _, body in await self.journal.unsent(0, 100)]
@@ -97,20 +124,23 @@ def chance() -> Callable[[int], bytes]:
     return lambda size: next(drawn).to_bytes(size)
 
 
-def make(journal: Journal, visit: FakeVisit, *, timeout_s: float = 5.0, trust_list: bool = True) -> Counters:
+def make(
+    journal: Journal, visit: FakeVisit, *, timeout_s: float = 5.0, card_s: float = 5.0, trust_list: bool = True
+) -> Counters:
     readers = FakeReaders()
-    clock = TrustedClock(lambda: 0.0)
-    clock.learn(1_000_000, "test")
+    ticks = Ticks()
+    clock = TrustedClock(ticks)
+    clock.learn(T)
     counter = Counter(
         readers=cast(Readers, readers),
         journal=journal,
         clock=clock,
         serve=visit,
         trust_list_loaded=trust_list,
-        limits=CounterLimits(timeout_s=timeout_s, insertions_max=3),
+        limits=CounterLimits(timeout_s=timeout_s, card_s=card_s, insertions_max=3),
         chance=chance(),
     )
-    return Counters(counter, journal, readers, visit, clock)
+    return Counters(counter, journal, readers, visit, ticks)
 
 
 @asynccontextmanager
@@ -263,7 +293,7 @@ async def test_without_trusted_time_or_trust_list_or_reader_no_visit_starts_and_
 ) -> None:
     at = make(journal, FakeVisit(), trust_list=False)
     at.readers.state = ReaderState.NO_READER
-    at.clock.learn(10**12, "a peer that contradicts")
+    at.ticks.s += 25 * 3600
     async with running(at):
         with pytest.raises(VisitRefusedError):
             await at.counter.request(REQUEST)
@@ -295,3 +325,68 @@ async def test_a_visit_that_a_crash_cut_off_is_ended_as_interrupted_at_the_next_
     assert ended is not None
     assert (ended.state, ended.failure) == (VisitState.FAILED, Failure.VISIT_INTERRUPTED)
     assert [fact.outcome for fact in await after.facts()] == [Failure.VISIT_INTERRUPTED]
+
+
+async def test_the_holders_name_goes_with_the_card_while_the_registry_still_thinks(journal: Journal) -> None:
+    async with running(make(journal, FakeVisit(registry=asyncio.Event()))) as at:
+        await at.counter.request(REQUEST)
+        at.readers.insert()
+        await shown(at.counter, lambda screen: screen.holder_name is not None)
+        at.readers.pull()
+        await shown(at.counter, lambda screen: screen.holder_name is None)
+        assert at.counter.screen().step is Step.ASKING_REGISTRY
+
+
+async def test_a_quick_swap_of_cards_after_the_result_takes_the_first_holders_name_away(journal: Journal) -> None:
+    async with running(make(journal, FakeVisit())) as at:
+        view = await at.counter.request(REQUEST)
+        at.readers.insert()
+        await at.ended(view.id)
+        await shown(at.counter, lambda screen: screen.step is Step.DONE)
+        assert at.counter.screen().holder_name is not None
+        at.readers.insert()
+        await shown(at.counter, lambda screen: screen.holder_name is None)
+        assert at.counter.screen().step is Step.DONE
+
+
+@pytest.mark.requirement("B5")
+async def test_a_code_that_was_given_stays_with_the_visit_when_its_card_does_not_come_back(journal: Journal) -> None:
+    async with running(make(journal, FakeVisit([CardGoneError()]), timeout_s=0.2)) as at:
+        view = await at.counter.request(REQUEST)
+        at.readers.insert()
+        failed = await at.ended(view.id)
+        assert (failed.failure, failed.tracking_code) == (Failure.VISIT_TIMED_OUT, CODE)
+
+
+async def test_a_card_that_dawdles_is_told_apart_from_one_that_never_came(journal: Journal) -> None:
+    async with running(make(journal, FakeVisit(registry=asyncio.Event()), card_s=0.01)) as at:
+        view = await at.counter.request(REQUEST)
+        for _ in range(3):
+            at.readers.insert()
+        assert (await at.ended(view.id)).failure is Failure.CARD_MUTE
+
+
+async def test_a_shutdown_while_a_cancel_is_under_way_still_ends_the_counter(journal: Journal) -> None:
+    at = make(journal, FakeVisit(registry=asyncio.Event()))
+    task = asyncio.create_task(at.counter.run())
+    view = await at.counter.request(REQUEST)
+    at.readers.insert()
+    await shown(at.counter, lambda screen: screen.step is Step.ASKING_REGISTRY)
+    cancelling = asyncio.create_task(at.counter.cancel(view.id, audience=None))
+    await asyncio.sleep(0)
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=5)
+    assert done
+    await cancelling
+    ended = await journal.visit(view.id)
+    assert ended is not None
+    assert ended.result is not None
+
+
+async def test_a_visit_that_is_ended_before_the_time_is_known_is_dated_by_its_beginning(journal: Journal) -> None:
+    before = make(journal, FakeVisit())
+    await before.counter.request(REQUEST)
+    after = make(journal, FakeVisit())
+    after.counter._clock = TrustedClock(Ticks())
+    await after.counter.end_interrupted()
+    assert [fact.at_ms for fact in await after.facts()] == [T]

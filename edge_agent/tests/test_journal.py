@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edge_agent.errors import JournalError, JournalFullError
-from edge_agent.journal import RESEND_AFTER_MS, Journal, JournalLimits
+from edge_agent.journal import RESEND_AFTER_MS, RESEND_AT_ONCE, Journal, JournalLimits
 from wire import fields
 from wire.failures import Failure
 from wire.messages import Fact, FactKind, Mark
@@ -97,6 +97,41 @@ def replace_mark(original: Mark, journal_id: bytes) -> Mark:
     return Mark(journal=journal_id, stored=original.stored, server_ms=0, resync=original.resync)
 
 
+async def test_while_nobody_has_said_the_time_nothing_is_taken_for_stored(journal: Journal) -> None:
+    await three_facts(journal)
+    await journal.apply_mark(mark(journal, 3), now_ms=0)
+    assert await journal.prune(now_ms=100 * DAY_MS) == 0
+    await journal.apply_mark(mark(journal, 3), now_ms=100 * DAY_MS)
+    assert await unsent_numbers(journal) == []
+
+
+async def test_an_older_copy_of_a_journal_takes_a_new_id_so_that_no_number_is_used_twice(journal: Journal) -> None:
+    await three_facts(journal)
+    await journal.mark_sent(1, at_ms=5)
+    old = journal.id
+    assert not await journal.apply_mark(mark(journal, 9), now_ms=100)
+    assert journal.id != old
+    bodies = [fields.decode(body, Fact) for _, body in await journal.unsent(0, 100)]
+    assert [(fact.seq, fact.journal) for fact in bodies] == [(2, journal.id), (3, journal.id)]
+    assert (await journal.append(FactKind.AGENT_STARTED, 40, agent="0.1.0")).seq == 4
+
+
+async def test_one_journal_has_one_agent(tmp_path: Path) -> None:
+    async with Journal(tmp_path / "j.db", JournalLimits()):
+        with pytest.raises(JournalError, match="another agent"):
+            Journal(tmp_path / "j.db", JournalLimits())
+    async with Journal(tmp_path / "j.db", JournalLimits()):
+        pass
+
+
+async def test_a_fact_that_the_server_never_takes_does_not_bring_the_whole_journal_along(journal: Journal) -> None:
+    for seq in range(1, RESEND_AT_ONCE + 5):
+        await journal.append(FactKind.AGENT_STARTED, 10, agent="0.1.0")
+        await journal.mark_sent(seq, at_ms=10)
+    await journal.apply_mark(mark(journal, 0), now_ms=11 + RESEND_AFTER_MS)
+    assert (await journal.figures()).unsent == RESEND_AT_ONCE
+
+
 async def test_a_stored_fact_stays_fourteen_days_and_goes_on_the_fifteenth(journal: Journal) -> None:
     await three_facts(journal)
     await journal.apply_mark(mark(journal, 2), now_ms=DAY_MS)
@@ -107,7 +142,7 @@ async def test_a_stored_fact_stays_fourteen_days_and_goes_on_the_fifteenth(journ
 
 async def test_numbers_are_never_given_twice_even_when_everything_was_pruned(journal: Journal) -> None:
     await three_facts(journal)
-    await journal.apply_mark(mark(journal, 3), now_ms=0)
+    await journal.apply_mark(mark(journal, 3), now_ms=1)
     await journal.prune(now_ms=15 * DAY_MS)
     assert (await journal.append(FactKind.AGENT_STARTED, 40, agent="0.1.0")).seq == 4
 
