@@ -234,7 +234,8 @@ def check(
 def _document_number(certificate: x509.Certificate) -> str:
     try:
         values = [attribute.value for attribute in certificate.subject.get_attributes_for_oid(NameOID.SERIAL_NUMBER)]
-    except ValueError as exc:
+    except (ValueError, TypeError) as exc:
+        # TypeError: a text that is a BIT STRING, which is looked at only here
         raise CardDataError("the card certificate's subject cannot be read") from exc
     match values:
         case [str() as number] if number:

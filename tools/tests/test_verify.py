@@ -158,6 +158,14 @@ def test_a_file_or_key_that_is_not_there_cannot_be_checked(desk: Path) -> None:
         assert said["reason"]
 
 
+def pem_of_version_six() -> bytes:
+    """A certificate whose version X.509 does not have."""
+    der = base64.b64decode(b"".join(certificate().splitlines()[1:-1])).replace(
+        b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1
+    )
+    return b"-----BEGIN CERTIFICATE-----\n" + base64.encodebytes(der) + b"-----END CERTIFICATE-----\n"
+
+
 @pytest.mark.parametrize(
     ("content", "clause"),
     [
@@ -165,6 +173,7 @@ def test_a_file_or_key_that_is_not_there_cannot_be_checked(desk: Path) -> None:
         (b"\x00\xff" * 50, "not a PEM file"),
         (b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n", "damaged"),
         (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "damaged"),
+        (pem_of_version_six(), "damaged"),
         (b"-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n", "neither"),
         (pem(rsa.generate_private_key(65537, 2048)), "P-256"),
         (pem(ec.derive_private_key(7, ec.SECP384R1())), "P-256"),

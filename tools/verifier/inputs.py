@@ -113,7 +113,7 @@ def _public_key(label: bytes, pem: bytes) -> ec.EllipticCurvePublicKey:
         key: object = (
             load_pem_public_key(pem) if label == b"PUBLIC KEY" else x509.load_pem_x509_certificate(pem).public_key()
         )
-    except (ValueError, TypeError, UnsupportedAlgorithm) as exc:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as exc:
         raise UnreadableError("damaged, or of a kind that is not supported") from exc
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise UnreadableError("not a key on P-256")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 from dataclasses import replace
 
 import pytest
@@ -163,6 +164,14 @@ def test_a_certificate_without_exactly_one_document_is_refused(
 ) -> None:
     with pytest.raises(CardDataError):
         verdict.document_number(replace(forge.GOOD, subject=subject).der())
+
+
+@pytest.mark.parametrize("tag", range(256))
+def test_a_document_number_of_any_type_is_read_or_refused(tag: int) -> None:
+    der = IMAGE.card_certificate
+    place = der.index(b"\x09S00000001") - 1
+    with contextlib.suppress(CardDataError):
+        assert verdict.document_number(der[:place] + bytes([tag]) + der[place + 1 :]) == "S00000001"
 
 
 @given(st.binary(max_size=200))

@@ -28,11 +28,11 @@ class SimulatedCardOffice:
         try:
             certificate = load_certificate(card_certificate)
             fault = chain_fault(certificate, self._trust.card_key_authorities, at_s)
+            if fault is not None:
+                raise CardNotGenuineError(f"card certificate: {fault}")
             document_number = verdict.document_number(card_certificate)
         except CardDataError as exc:
             raise CardNotGenuineError("card certificate: malformed") from exc
-        if fault is not None:
-            raise CardNotGenuineError(f"card certificate: {fault}")
         seed = issuer.seed_of(document_number)
         if seed is None:
             return None

@@ -356,3 +356,11 @@ def test_hostile_bodies_under_a_valid_signature_are_answered_not_raised(world: W
     answer = world.read(world.office.answer(world.terminal.envelope(body, world.clock())))
     assert tracking_code.parse(answer.tracking_code)
     assert (answer.token is not None) == (payload == true)
+
+
+def test_a_forged_certificate_with_a_subject_that_is_no_text_is_refused_with_a_code(world: World) -> None:
+    """The subject is first looked at when it is read; before that the certificate loads."""
+    forged = bytearray(CARD.card_certificate)
+    forged[forged.index(b"\x09S00000007") - 1] = 0x03
+    answer = world.ask(world.terminal.challenge_request(CARD, card_certificate=bytes(forged)))
+    refused(world, answer, Failure.CARD_NOT_GENUINE)
