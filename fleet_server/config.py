@@ -58,7 +58,7 @@ class EstConfig:
     code_life_s: int = _bounded(24 * 3600, 60, 30 * 24 * 3600)
     certificate_days: int = _bounded(90, 1, 397)
     attempts_per_serial: int = _bounded(10, 1, 1000)
-    """Refused attempts on one serial within `attempts_window_s`, then 429."""
+    """Refused attempts on one serial within `attempts_window_s`; further ones are 429, the right code is not."""
     attempts_window_s: int = _bounded(600, 1, 24 * 3600)
     attempts_per_s: int = _bounded(50, 1, 10_000)
     """Enrolments of all serials together, refused or not."""

@@ -194,10 +194,11 @@ def _ms(moment: datetime) -> int:
 
 
 class AttemptLimits:
-    """Bounds guessing, in memory: refusals per serial in a window, and all attempts in a second.
+    """Bounds guessing, in memory: all attempts in a second, and refusals per serial in a window.
 
+    Serials are printed on terminals, so refusals never stand in the way of the right code: only another refusal says
+    that it is time to wait. Codes have 78 bits; neither that nor forgetting the counts at a restart gives one away.
     Unknown serials are counted like known ones, so the bound tells nobody which is which, and nothing is written.
-    Codes have 78 bits: forgetting the counts at a restart gives nothing away.
     """
 
     def __init__(self, *, per_serial: int, window_s: int, per_s: int) -> None:
@@ -208,7 +209,7 @@ class AttemptLimits:
         self._second = 0
         self._in_second = 0
 
-    def admit(self, serial: str, now_s: float) -> None:
+    def admit(self, now_s: float) -> None:
         """Count an attempt at `now_s` (any clock that only goes forward).
 
         Raises:
@@ -220,16 +221,18 @@ class AttemptLimits:
         if self._in_second >= self._per_s:
             raise TooManyAttemptsError(1)
         self._in_second += 1
-        began_s, count = self._refused.get(serial, (now_s, 0))
-        left_s = began_s + self._window_s - now_s
-        if count >= self._per_serial and left_s > 0:
-            raise TooManyAttemptsError(int(left_s) + 1)
 
     def refused(self, serial: str, now_s: float) -> None:
-        """The attempt that was admitted was refused."""
+        """Count a refusal of an attempt on `serial` that was admitted.
+
+        Raises:
+            TooManyAttemptsError: it was one too many.
+        """
         began_s, count = self._refused.pop(serial, (now_s, 0))
         if now_s - began_s >= self._window_s:
             began_s, count = now_s, 0
         self._refused[serial] = (began_s, count + 1)
         if len(self._refused) > _MAX_TRACKED_SERIALS:
             self._refused.popitem(last=False)
+        if count >= self._per_serial:
+            raise TooManyAttemptsError(int(began_s + self._window_s - now_s) + 1)

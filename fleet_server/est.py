@@ -7,6 +7,7 @@ reach it before they have one. Answers suit both clients that Debian has: base64
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import os
@@ -24,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 
 from fleet_server import ca, enrolment, ids, installation
 from fleet_server.config import Config
+from fleet_server.dashboard.guard import BODY_WITHIN_S, read_body
 from fleet_server.errors import CredentialRefusedError, CsrRefusedError, RequestRefusedError, TooManyAttemptsError
 
 _log = structlog.get_logger()
@@ -55,7 +57,7 @@ class _Enroller:
         """
         serial, code = _credentials(request.headers.get("authorization", ""))
         csr = _from_base64(await _body(request))
-        self._limits.admit(serial, time.monotonic())
+        self._limits.admit(time.monotonic())
         issuing = enrolment.Issuing(
             self.authority, self._crl_url, self._days, datetime.now(UTC), os.urandom(ca.SERIAL_BYTES)
         )
@@ -129,11 +131,13 @@ def _credentials(header: str) -> tuple[str, str]:
 
 
 async def _body(request: Request) -> bytes:
-    body = b""
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > _MAX_BODY_BYTES:
-            raise CsrRefusedError(f"body longer than {_MAX_BODY_BYTES} bytes")
+    try:
+        async with asyncio.timeout(BODY_WITHIN_S):
+            body = await read_body(request.receive, _MAX_BODY_BYTES)
+    except TimeoutError as exc:
+        raise CsrRefusedError("the body did not come in time") from exc
+    if body is None:
+        raise CsrRefusedError(f"body longer than {_MAX_BODY_BYTES} bytes")
     return body
 
 

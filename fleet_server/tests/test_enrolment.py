@@ -150,16 +150,22 @@ def test_codes_are_sixteen_symbols_without_look_alikes() -> None:
         assert not set(code) & set("01ILOUilou")
 
 
-def test_refusals_are_bounded_per_serial_and_attempts_per_second() -> None:
+def test_refusals_are_counted_per_serial_and_forgotten_with_their_window() -> None:
     limits = AttemptLimits(per_serial=3, window_s=60, per_s=5)
     for _ in range(3):
-        limits.admit("t-1", 100.0)
         limits.refused("t-1", 100.0)
+    limits.refused("unknown", 100.5)
     with pytest.raises(TooManyAttemptsError) as bounded:
-        limits.admit("t-1", 101.0)
+        limits.refused("t-1", 101.0)
     assert bounded.value.retry_after_s == 60
-    for serial in ("unknown", "t-2", "t-3", "t-4"):
-        limits.admit(serial, 101.5)
-    with pytest.raises(TooManyAttemptsError):
-        limits.admit("t-5", 101.9)
-    limits.admit("t-1", 160.1)
+    limits.refused("t-1", 160.1)
+
+
+def test_attempts_of_all_serials_together_are_bounded_per_second() -> None:
+    limits = AttemptLimits(per_serial=3, window_s=60, per_s=5)
+    for _ in range(5):
+        limits.admit(101.5)
+    with pytest.raises(TooManyAttemptsError) as bounded:
+        limits.admit(101.9)
+    assert bounded.value.retry_after_s == 1
+    limits.admit(102.0)

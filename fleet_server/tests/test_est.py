@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs7
 from structlog.testing import capture_logs
 
-from fleet_server import db, enrolment, installation
+from fleet_server import db, enrolment, est, installation
 from fleet_server.est import create_est_app
 from fleet_server.tests.conftest import Ids
 from fleet_server.tests.test_ca import request
@@ -83,12 +84,25 @@ async def test_a_bad_request_of_a_good_code_is_400(client: httpx.AsyncClient) ->
         assert (await client.post(ENROLL, auth=("t-1", CODE), content=content)).status_code == 400
 
 
-async def test_guessing_is_stopped_and_says_for_how_long(client: httpx.AsyncClient) -> None:
+async def test_a_guesser_is_told_to_wait_but_never_keeps_out_who_has_the_code(client: httpx.AsyncClient) -> None:
     for _ in range(10):
         assert (await client.post(ENROLL, auth=("t-1", "wrong"), content=body())).status_code == 401
-    answer = await client.post(ENROLL, auth=("t-1", CODE), content=body())
+    answer = await client.post(ENROLL, auth=("t-1", "wrong"), content=body())
     assert answer.status_code == 429
     assert int(answer.headers["retry-after"]) > 500
+    assert (await client.post(ENROLL, auth=("t-1", CODE), content=body())).status_code == 200
+
+
+async def test_a_body_that_does_not_come_in_time_is_refused(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never() -> AsyncIterator[bytes]:
+        yield b"MII"
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(est, "BODY_WITHIN_S", 0.0)
+    answer = await client.post(ENROLL, auth=("t-1", CODE), content=never())
+    assert (answer.status_code, answer.text) == (400, "the body did not come in time\n")
 
 
 async def test_renewal_says_that_it_does_not_exist_yet(client: httpx.AsyncClient) -> None:
