@@ -73,7 +73,7 @@ def create_app(config: Config, *, tls: bool = False, now_ms: Callable[[], int] =
     app.include_router(metrics.router(meter))
     _add_health(app, engine)
     _handle_refusals(app, renderer)
-    app.add_middleware(Guard, allowed_hosts={*LOOPBACK_NAMES, config.web.host}, tls=tls)
+    app.add_middleware(Guard, allowed_hosts={*LOOPBACK_NAMES, *config.web.hosts}, tls=tls)
     app.add_middleware(metrics.Timed, latency=meter.latency)
     return app
 

@@ -6,6 +6,8 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
+import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +16,15 @@ from typing import Any, Final, TypeVar
 from fleet_server.errors import ConfigError
 
 CONFIG_NAME: Final = "fleet.toml"
+_NAME: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+
+
+_ALL_INTERFACES: Final = ("0.0.0.0", "[::]")  # noqa: S104 - recognised, not listened on
+
+
+def in_url(host: str) -> str:
+    """A name or address as a URL and a Host header write it: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _bounded(default: Any, low: int, high: int) -> Any:
@@ -34,6 +45,8 @@ class WebConfig:
 
     port: int = _port()
     host: str = _host()
+    names: tuple[str, ...] = ()
+    """Host names and addresses by which browsers reach it, beside loopback and `host`; the first is in `url`."""
     tls_certificate: str = ""
     tls_key: str = ""
 
@@ -43,10 +56,15 @@ class WebConfig:
         return (Path(self.tls_certificate), Path(self.tls_key)) if self.tls_certificate else None
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """`names` and `host` as they stand in a Host header, without a port."""
+        return tuple(in_url(name.lower()) for name in (*self.names, self.host))
+
+    @property
     def url(self) -> str:
-        """How a browser on this machine reaches it."""
-        shown = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{shown}:{self.port}"
+        """How a browser reaches it: by its first name, else by its address, if it has one of its own."""
+        first = self.hosts[0]
+        return f"{'https' if self.tls else 'http'}://{'localhost' if first in _ALL_INTERFACES else first}:{self.port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,9 +229,11 @@ def render(config: Config) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _toml(value: str | int) -> str:
+def _toml(value: str | int | tuple[str, ...]) -> str:
     if isinstance(value, int):
         return str(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml, value))}]"
     return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
 
 
@@ -230,11 +250,32 @@ def _section(kind: type[T], raw: object, name: str, problems: list[str]) -> T | 
             if item.default is dataclasses.MISSING:
                 problems.append(f"{where}: missing")
             continue
-        value = values[item.name] = raw.pop(item.name)
-        wanted = int if "low" in item.metadata else str
-        if type(value) is not wanted:
-            problems.append(f"{where}: must be {'a whole number' if wanted is int else 'text'}")
-        elif wanted is int and not item.metadata["low"] <= value <= item.metadata["high"]:
-            problems.append(f"{where}: must be {item.metadata['low']} to {item.metadata['high']}")
+        value = raw.pop(item.name)
+        problem = _problem(item, value)
+        if problem is not None:
+            problems.append(f"{where}: must be {problem}")
+        values[item.name] = tuple(value) if isinstance(value, list) else value
     problems += [f"{name}.{key}: unknown" for key in raw]
     return kind(**values) if len(problems) == before else None
+
+
+def _problem(item: dataclasses.Field[Any], value: object) -> str | None:
+    """What `value` must be for `item` and is not."""
+    if item.default == ():
+        is_list = isinstance(value, list) and all(isinstance(name, str) and _is_host(name) for name in value)
+        return None if is_list else "a list of host names or addresses"
+    if "low" not in item.metadata:
+        return None if isinstance(value, str) else "text"
+    low, high = item.metadata["low"], item.metadata["high"]
+    if type(value) is not int:
+        return "a whole number"
+    return None if low <= value <= high else f"{low} to {high}"
+
+
+def _is_host(name: str) -> bool:
+    if _NAME.fullmatch(name):
+        return True
+    try:
+        return ipaddress.ip_address(name).version == 6
+    except ValueError:
+        return False

@@ -20,6 +20,8 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
+from fleet_server.config import in_url
+
 _KEEP_ALIVE_S: Final = 15
 _CLOSE_WITHIN_S: Final = 2
 """Live pages hold their connection for ever; this is how long they may after a signal."""
@@ -204,8 +206,7 @@ def serve(app: FastAPI, *, role: str, host: str, port: int, tls: tuple[Path, Pat
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     # handshakes that are not finished are no connections yet, but each holds a file
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    shown = f"[{host}]" if ":" in host else host
-    _AnnouncingServer(config, role, f"{scheme}://{shown}:{port}").run()
+    _AnnouncingServer(config, role, f"{scheme}://{in_url(host)}:{port}").run()
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:

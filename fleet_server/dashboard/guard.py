@@ -62,7 +62,7 @@ class Guard:
 
     async def _judge(self, scope: Scope, receive: Receive) -> tuple[PlainTextResponse | None, bytes]:
         """A refusal, or the body."""
-        host = Headers(scope=scope).get("host", "")
+        host = Headers(scope=scope).get("host", "").lower()
         found = _HOST.fullmatch(host)
         if (found[1] if found else host) not in self.allowed_hosts:
             return PlainTextResponse("not a name of this server", 421), b""

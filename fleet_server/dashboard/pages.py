@@ -16,7 +16,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse, Response, Streamin
 
 from fleet_server import admin, db, ids, queries
 from fleet_server.dashboard import live
-from fleet_server.dashboard.queries import clean_prefix, find_terminals, read_detail
+from fleet_server.dashboard.queries import Detail, clean_prefix, find_terminals, read_detail
 from fleet_server.dashboard.render import Renderer
 from fleet_server.dashboard.session import Sessions, form_word, own_form
 from fleet_server.dashboard.words import LANGS, PRESENCE, Lang
@@ -111,8 +111,7 @@ def _add_pages(routes: APIRouter, parts: Parts) -> None:
     def one_terminal(request: Request, serial: str) -> Response:
         token = sessions.check(request)
         lang = language(request)
-        with db.reading(parts.engine) as connection:
-            detail = read_detail(connection, serial)
+        detail = _read(parts.engine, serial)
         html = renderer.html(
             "terminal.html", lang, csrf=form_word(token), detail=detail, path=f"/terminals/{detail.terminal.serial}"
         )
@@ -149,6 +148,9 @@ def _add_streams(routes: APIRouter, parts: Parts) -> None:
 
     @routes.get("/events/terminals/{serial}")
     async def follow_terminal(request: Request, serial: str) -> Response:
+        await asyncio.to_thread(parts.sessions.check, request)
+        # a stream says 200 before it looks; who is not there must be said before
+        await asyncio.to_thread(_read, parts.engine, serial)
         return await follow(request, lambda lang: _terminal_fragments(parts, serial, lang))
 
 
@@ -197,9 +199,13 @@ def _terminals_fragments(parts: Parts, chosen: Filter, lang: Lang) -> Fragments:
     ]
 
 
+def _read(engine: sa.Engine, serial: str) -> Detail:
+    with db.reading(engine) as connection:
+        return read_detail(connection, serial)
+
+
 def _terminal_fragments(parts: Parts, serial: str, lang: Lang) -> Fragments:
-    with db.reading(parts.engine) as connection:
-        detail = read_detail(connection, serial)
+    detail = _read(parts.engine, serial)
     return [(name, parts.renderer.html(f"part_{name}.html", lang, detail=detail)) for name in _DETAIL_PARTS]
 
 

@@ -60,8 +60,30 @@ def test_a_certificate_without_its_key_is_refused_and_both_make_the_url_https(tm
     assert config.parse(config.render(with_tls("web.pem", "web.key")), tmp_path).web.url == "https://127.0.0.1:1001"
 
 
-def with_tls(certificate: str, key: str) -> Config:
-    web = WebConfig(port=1001, tls_certificate=certificate, tls_key=key)
+def test_the_url_has_the_first_name_and_brackets_and_never_the_address_of_all_interfaces(tmp_path: Path) -> None:
+    def url(host: str, *names: str) -> str:
+        made = with_tls("web.pem", "web.key", host=host, names=names)
+        assert config.parse(config.render(made), tmp_path).web == made.web
+        return made.web.url
+
+    assert url("0.0.0.0", "fleet.example.ir", "other.example.ir") == "https://fleet.example.ir:1001"  # noqa: S104 - only read
+    assert url("::", "2001:db8::1") == "https://[2001:db8::1]:1001"
+    assert url("2001:db8::2") == "https://[2001:db8::2]:1001"
+    assert url("0.0.0.0") == url("::") == "https://localhost:1001"  # noqa: S104 - only read
+
+
+@pytest.mark.parametrize(
+    "names", ['"one.example"', "[1]", '["two words"]', '["a/b"]', '[""]', '["x:8000"]', '["[::1]"]']
+)
+def test_what_cannot_be_a_host_name_is_no_name(tmp_path: Path, names: str) -> None:
+    text = config.render(with_tls("", "")).replace("names = []", f"names = {names}")
+    with pytest.raises(ConfigError) as refused:
+        config.parse(text, tmp_path)
+    assert refused.value.problems == ["web.names: must be a list of host names or addresses"]
+
+
+def with_tls(certificate: str, key: str, *, host: str = "127.0.0.1", names: tuple[str, ...] = ()) -> Config:
+    web = WebConfig(port=1001, host=host, names=names, tls_certificate=certificate, tls_key=key)
     return Config(
         data_dir=Path("/d"),
         web=web,

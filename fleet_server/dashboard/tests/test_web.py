@@ -242,6 +242,18 @@ async def test_metrics_speak_of_the_fleet_and_never_of_an_address(admin_browser:
     assert BUSY not in text
 
 
+async def test_the_pages_answer_to_the_configured_names_and_addresses_and_to_no_other(config: Config) -> None:
+    web = dataclasses.replace(config.web, host="2001:db8::7", names=("Fleet.example", "2001:db8::8"))
+    app = create_app(dataclasses.replace(config, web=web), tls=True)
+    answers = {}
+    async with app.router.lifespan_context(app):
+        for host in ("fleet.example", "FLEET.example:8443", "[2001:db8::7]", "[2001:db8::8]:1", "evil.example"):
+            async with httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url="https://x") as client:
+                answers[host] = (await client.get("/healthz", headers={"Host": host})).status_code
+    assert answers.pop("evil.example") == 421
+    assert set(answers.values()) == {200}
+
+
 async def test_metrics_are_for_this_machine_only(app: FastAPI) -> None:
     transport = httpx.ASGITransport(app=app, client=("192.0.2.7", 1))
     async with httpx.AsyncClient(transport=transport, base_url=ORIGIN) as client:
@@ -313,6 +325,10 @@ async def test_a_live_page_sends_what_changed_beats_between_and_ends_with_its_se
         shown = None
         assert [chunk async for chunk in stream if chunk != live.BEAT] == []
     await pulse.close()
+
+
+async def test_a_live_page_of_an_unknown_terminal_is_not_found(admin_browser: httpx.AsyncClient) -> None:
+    assert (await admin_browser.get("/events/terminals/nobody")).status_code == 404
 
 
 async def test_a_live_page_ends_when_the_program_stops() -> None:
