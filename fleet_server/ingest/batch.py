@@ -11,7 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from fleet_server.broker.door import Delivery
-from wire import fields, topics
+from wire import cbor, fields, topics
 from wire.fields import MessageRefusedError
 from wire.messages import Fact, Health, Presence, Result, State
 from wire.topics import TopicRefusedError, Up, UpTopic
@@ -54,6 +54,8 @@ class Batch:
     """(terminal, message, received_ms)"""
     results: list[tuple[str, Result, int]] = field(default_factory=list)
     rejects: list[Reject] = field(default_factory=list)
+    more_said: list[tuple[str, int]] = field(default_factory=list)
+    """(terminal, bytes): facts with keys that we do not know. They are stored without these."""
 
     def terminals(self) -> set[str]:
         """Everyone who is heard of in this batch."""
@@ -71,6 +73,7 @@ class Batch:
         self.reports[:] = [report for report in self.reports if report[0] not in terminals]
         self.results[:] = [result for result in self.results if result[0] not in terminals]
         self.rejects[:] = [reject for reject in self.rejects if reject.terminal not in terminals]
+        self.more_said[:] = [said for said in self.more_said if said[0] not in terminals]
         return before - self._size()
 
     def new_journals(self, known: Container[tuple[str, bytes]]) -> list[tuple[str, bytes]]:
@@ -128,6 +131,10 @@ def read(deliveries: Sequence[Delivery]) -> Batch:
 def _sort(batch: Batch, terminal: str, message: Any, delivery: Delivery) -> None:
     match message:
         case Fact():
+            # deterministic, so other bytes than what came means that there was more in it
+            body = cbor.encode(fields.to_map(message))
+            if body != delivery.payload:
+                batch.more_said.append((terminal, len(delivery.payload) - len(body)))
             batch.facts.append(
                 FactRow(
                     terminal,
@@ -136,7 +143,7 @@ def _sort(batch: Batch, terminal: str, message: Any, delivery: Delivery) -> None
                     message.kind.value,
                     message.at_ms,
                     delivery.received_ms,
-                    delivery.payload,
+                    body,
                     hashlib.sha256(delivery.payload).digest(),
                 )
             )

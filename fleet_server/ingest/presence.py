@@ -1,7 +1,8 @@
 """What a terminal's messages say about it: newest wins, repeats change nothing. No I/O, no clock.
 
 Messages are delivered at least once and ordered only per topic, so each is guarded: a state by (journal, session), a
-health report by (session, uptime, time). The will is a hint; silence decides (`gone_silent`).
+health report by the boot that the last birth announced and by (session, uptime, time). The will is a hint; silence
+decides (`gone_silent`).
 """
 
 from __future__ import annotations
@@ -163,6 +164,9 @@ def _session_is_live(seen: Seen, session: int) -> bool:
 
 def _health_is_newer(seen: Seen, health: Health) -> bool:
     if seen.session is not None and health.session < seen.session:
+        return False
+    # sessions of a replaced journal began anew, and the agent with it: its old reports may have the larger numbers
+    if seen.boot is not None and health.boot != seen.boot:
         return False
     if seen.health_session is None or seen.uptime_s is None or seen.health_at_ms is None:
         return True

@@ -31,7 +31,7 @@ from fleet_server.errors import ConfigError
 from fleet_server.ingest.down import Marks, Outbox
 from fleet_server.ingest.metrics import IngestMetrics, served
 from fleet_server.ingest.silence import Silence
-from fleet_server.ingest.store import Committed, Store
+from fleet_server.ingest.store import REFUSED_BY_DATABASE, Committed, Store
 from fleet_server.serving import announce
 from wire.topics import UP_FILTER
 
@@ -161,16 +161,19 @@ class Ingest:
 
     async def _commit(self, deliveries: Sequence[Delivery]) -> list[Committed]:
         """Commit, and again until it works: not acknowledged, the broker holds everything back meanwhile."""
+        one_by_one = False
         while True:
             try:
+                if one_by_one:
+                    return self._store.commit_each(deliveries, _now_ms())
                 return [self._store.commit(deliveries, _now_ms())]
-            except sa.exc.OperationalError as exc:
+            except REFUSED_BY_DATABASE as exc:
+                _log.error("batch_refused_by_database", reason=type(exc.orig).__name__, messages=len(deliveries))
+                one_by_one = True
+            except sa.exc.DBAPIError as exc:
                 _log.error("commit_refused", reason=type(exc.orig).__name__)
                 self._metrics.retries.inc()
                 await asyncio.sleep(_COMMIT_RETRY_S)
-            except sa.exc.DBAPIError as exc:
-                _log.error("batch_refused_by_database", reason=type(exc.orig).__name__, messages=len(deliveries))
-                return self._store.commit_each(deliveries, _now_ms())
 
     def _follow(self, committed: Committed) -> None:
         self._metrics.facts.inc(committed.facts_new)
@@ -202,7 +205,7 @@ class Ingest:
                 for terminal in dict.fromkeys(born):
                     await self._outbox.resend(terminal)
                 await self._outbox.poll()
-            except sa.exc.OperationalError as exc:
+            except sa.exc.DBAPIError as exc:
                 _log.error("outbox_refused", reason=type(exc.orig).__name__)
                 self._born = born + self._born
 
@@ -216,7 +219,7 @@ class Ingest:
             silent_ms = partial(self._silence.silent_ms, tick_ms=_tick_ms())
             try:
                 lost = self._store.mark_silent(now_ms=_now_ms(), silent_ms=silent_ms, limit_ms=limit_ms)
-            except sa.exc.OperationalError as exc:
+            except sa.exc.DBAPIError as exc:
                 _log.error("sweep_refused", reason=type(exc.orig).__name__)
                 continue
             self._metrics.silent.inc(lost)

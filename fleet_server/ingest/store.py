@@ -22,6 +22,7 @@ from fleet_server.ingest.anomalies import AnomalyBook
 from fleet_server.ingest.batch import Batch, FactRow, Reject, read
 from fleet_server.ingest.presence import COLUMNS, Change, Seen
 from fleet_server.ingest.recall import JournalKey, load_islands, load_mark, load_seen, other_bytes
+from fleet_server.ingest.timeline import TimelineBook
 from fleet_server.ingest.watermark import Watermark
 from wire.failures import Failure
 from wire.messages import Health, Presence, Result, State
@@ -29,6 +30,8 @@ from wire.messages import Health, Presence, Result, State
 TOUCH_COARSE_MS: Final = 1000
 JOURNALS_MAX: Final = 64
 """Per terminal, ever: a new journal means a new storage card or a new file."""
+REFUSED_BY_DATABASE: Final = (sa.exc.DataError, sa.exc.IntegrityError)
+"""The database's word on a value. Its other errors speak of the database, and no message may be given up for them."""
 _COMMAND_EXPIRED: Final = int(Failure.COMMAND_EXPIRED)
 
 
@@ -73,6 +76,7 @@ class Store:
         self._journal_counts: Counter[str] = Counter()
         self._births: set[JournalKey] = set()
         self._anomalies = AnomalyBook(new_id)
+        self._timeline = TimelineBook()
 
     @property
     def journals(self) -> list[JournalKey]:
@@ -116,7 +120,8 @@ class Store:
         """Store one batch. When this returns, everything in it is on disk or will never be wanted.
 
         Raises:
-            sqlalchemy.exc.OperationalError: the database cannot be written just now; nothing changed, try again.
+            sqlalchemy.exc.DBAPIError: one of `REFUSED_BY_DATABASE`: something in the batch breaks a rule of the tables.
+                Any other: the database cannot be written just now; nothing changed, try again.
         """
         batch = read(deliveries)
         work = _Work(now_ms)
@@ -128,6 +133,8 @@ class Store:
             self._store_results(connection, batch.results, work)
             for reject in batch.rejects:
                 self._reject(connection, reject, work)
+            for terminal, more_bytes in batch.more_said:
+                self._anomalies.note(connection, terminal, now_ms, "unknown_keys", {"more_bytes": more_bytes})
             self._write(connection, work)
         return self._done(work)
 
@@ -136,15 +143,13 @@ class Store:
         given up, so that one message can never stop the fleet.
 
         Raises:
-            sqlalchemy.exc.OperationalError: as `commit`; what was stored before stays stored.
+            sqlalchemy.exc.DBAPIError: as `commit`; what was stored before stays stored.
         """
         done = []
         for delivery in deliveries:
             try:
                 done.append(self.commit([delivery], now_ms))
-            except sa.exc.OperationalError:
-                raise
-            except sa.exc.DBAPIError:
+            except REFUSED_BY_DATABASE:
                 reject = Committed(0, frozenset(), frozenset(), Counter({"refused_by_database": 1}))
                 done.append(reject)
         return done
@@ -318,8 +323,7 @@ class Store:
             for key, span in work.reported.items()
         ]
         db.upsert(connection, db.journals, reported, ["first_seq", "last_seq"])
-        if work.timeline:
-            connection.execute(sa.insert(db.timeline), work.timeline)
+        self._timeline.write(connection, work.timeline)
 
     def _done(self, work: _Work) -> Committed:
         self._seen.update(work.seen)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from itertools import product
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -150,6 +151,15 @@ def test_changes_of_reader_block_and_clock_are_told_once() -> None:
         Change("blocked", {"from": [], "to": [43]}),
         Change("clock_trusted", {"from": True, "to": False}),
     ]
+
+
+def test_a_late_report_of_a_replaced_journal_does_not_outrank_those_of_the_new_one() -> None:
+    old, new = b"o" * 16, b"n" * 16
+    seen, _ = play(msgspec.structs.replace(state(Presence.BIRTH, 500), boot=old), health(500, boot=old))
+    replaced = msgspec.structs.replace(state(Presence.BIRTH, 1, journal=OTHER), boot=new)
+    seen, _ = after_state(seen, replaced, 6000, journal_known=False)
+    assert play(health(500, 99, boot=old), seen=seen) == (seen, [])
+    assert play(health(1, 40, boot=new), seen=seen)[0].uptime_s == 40
 
 
 def test_a_clock_that_was_set_back_does_not_keep_the_old_time_of_the_last_word() -> None:

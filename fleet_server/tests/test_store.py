@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 import random
 import shutil
 import sqlite3
+from collections.abc import Sequence
 from pathlib import Path
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
@@ -12,12 +15,10 @@ from hypothesis import strategies as st
 
 from fleet_server import db, queries
 from fleet_server.broker.door import Delivery, Token
-from fleet_server.ingest.anomalies import KEPT_PER_KIND
-from fleet_server.ingest.batch import SEQ_MAX
-from fleet_server.ingest.store import JOURNALS_MAX, Store
+from fleet_server.ingest.store import Committed, Store
 from fleet_server.tests.conftest import NOW_MS, Ids
 from fleet_server.tests.test_presence import JOURNAL, OTHER, health, state
-from wire import fields, topics
+from wire import cbor, fields, topics
 from wire.failures import Failure
 from wire.messages import Fact, FactKind, Presence, Result, State
 from wire.topics import Up
@@ -205,13 +206,6 @@ def test_no_topic_and_no_bytes_make_the_ingest_raise(store: Store, topic: str, b
     store.commit([Delivery(topic, body, NOW_MS, Token(1))], NOW_MS)
 
 
-def test_what_a_wild_terminal_leaves_behind_is_bounded(listed: sa.Engine, store: Store) -> None:
-    for _ in range(3):
-        bad = [Delivery(topics.up("t-1", Up.FACT), b"\xff", NOW_MS, Token(1))] * KEPT_PER_KIND
-        assert store.commit(bad, NOW_MS).rejects["bad_fact"] == KEPT_PER_KIND
-    assert anomaly_kinds(listed) == ["bad_fact"] * KEPT_PER_KIND
-
-
 def test_a_batch_delivered_again_after_a_kill_doubles_no_row(listed: sa.Engine, store: Store, new_id: Ids) -> None:
     batch = [birth(1), delivery(health(1), Up.HEALTH), fact(1), delivery(state(Presence.LOST, 1), Up.STATE), birth(2)]
     store.commit(batch, NOW_MS)
@@ -259,6 +253,15 @@ def test_a_message_that_the_database_alone_refuses_is_given_up_and_the_others_ar
     assert watermark(listed) == 1
 
 
+def test_no_message_is_given_up_for_what_is_wrong_with_the_database(listed: sa.Engine, new_id: Ids) -> None:
+    class Away(Store):
+        def commit(self, deliveries: Sequence[Delivery], now_ms: int) -> Committed:
+            raise sa.exc.InterfaceError("INSERT", {}, sqlite3.InterfaceError("connection already closed"))
+
+    with pytest.raises(sa.exc.InterfaceError):
+        Away(listed, new_id=new_id).commit_each([fact(1)], NOW_MS)
+
+
 def test_a_result_closes_its_command_once_and_only_the_terminals_own(listed: sa.Engine, store: Store) -> None:
     command_id = Ids()()
     with db.writing(listed) as connection:
@@ -272,6 +275,21 @@ def test_a_result_closes_its_command_once_and_only_the_terminals_own(listed: sa.
         (row,) = queries.commands(connection, "t-1")
         assert (row.result, row.result_ms) == (0, NOW_MS)
         assert [event.kind for event in queries.timeline(connection, "t-1")] == ["command_done"]
+
+
+def test_of_a_fact_only_what_we_know_is_kept_and_the_rest_is_an_anomaly(listed: sa.Engine, store: Store) -> None:
+    known = fact(1)
+    said = cbor.decode(known.payload, max_bytes=1000) | {99: "a name", "more": [1]}
+    more = msgspec.structs.replace(known, payload=cbor.encode(said))
+    unlisted = msgspec.structs.replace(more, topic=topics.up("t-9", Up.FACT))
+    assert store.commit([more, fact(2), unlisted], NOW_MS).facts_new == 2
+    with db.reading(listed) as connection:
+        first = connection.execute(sa.select(db.facts).where(db.facts.c.seq == 1)).one()
+        (anomaly,) = queries.anomalies(connection, "t-1")
+    assert (first.body, first.body_hash) == (known.payload, hashlib.sha256(more.payload).digest())
+    assert (anomaly.kind, anomaly.detail) == ("unknown_keys", {"more_bytes": len(more.payload) - len(known.payload)})
+    assert not store.commit([more], NOW_MS).rejects
+    assert store.commit([known], NOW_MS).rejects == {"fact_conflict": 1}
 
 
 def test_who_is_silent_too_long_is_lost_once(listed: sa.Engine, store: Store) -> None:
@@ -313,35 +331,3 @@ def test_an_old_journal_that_comes_back_late_is_not_believed_even_after_a_restar
     restarted.load()
     restarted.commit([birth(90)], NOW_MS)
     assert restarted.seen["t-1"].journal == OTHER
-
-
-@pytest.mark.parametrize(("first", "last"), [(7, 5), (2, None), (SEQ_MAX + 1, SEQ_MAX), (1, SEQ_MAX + 1)])
-def test_a_birth_that_tells_of_facts_that_cannot_be_moves_no_watermark(
-    listed: sa.Engine, store: Store, first: int, last: int | None
-) -> None:
-    committed = store.commit([birth(1, first=first, last=last), fact(1)], NOW_MS)
-    assert (committed.born, committed.rejects) == (frozenset(), {"bad_state": 1})
-    assert watermark(listed) == 1
-    assert anomaly_kinds(listed) == ["bad_state"]
-
-
-def test_a_fact_with_a_number_beyond_every_journal_is_refused(listed: sa.Engine, store: Store) -> None:
-    assert store.commit([fact(SEQ_MAX), fact(SEQ_MAX + 1)], NOW_MS).rejects == {"bad_fact": 1}
-    assert stored_seqs(listed) == [SEQ_MAX]
-
-
-def test_a_terminal_gets_only_so_many_journals_and_those_that_it_has_go_on(
-    listed: sa.Engine, store: Store, new_id: Ids
-) -> None:
-    journals = [number.to_bytes(16) for number in range(JOURNALS_MAX + 2)]
-    births = [birth(session, journal=journal) for session, journal in enumerate(journals, 1)]
-    assert store.commit(births[:-1], NOW_MS).rejects == {"too_many_journals": 1}
-    restarted = Store(listed, new_id=new_id)
-    restarted.load()
-    late = [births[-1], fact(1, journal=journals[-1]), fact(1, journal=journals[5]), fact(1, terminal="t-2")]
-    again = restarted.commit(late, NOW_MS)
-    assert (again.facts_new, again.rejects) == (2, {"too_many_journals": 2})
-    assert set(anomaly_kinds(listed)) == {"too_many_journals"}
-    with db.reading(listed) as connection:
-        kept = {journal.journal for journal in queries.journals(connection, "t-1")}
-    assert kept == {journal.hex() for journal in journals[:JOURNALS_MAX]}
