@@ -13,11 +13,17 @@ import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from fleet_server.errors import ConfigError
+
+if TYPE_CHECKING:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
 
 BUSY_TIMEOUT_MS: Final = 10_000
 _WRITE_OPTION: Final = "govah_write"
@@ -115,6 +121,8 @@ facts: Final = sa.Table(
     sa.Column("body_hash", sa.LargeBinary(32), nullable=False),
     sa.Index(None, "terminal", "received_ms"),
 )
+"""`body` is a `wire.messages.Fact` as we encode it, so it holds nothing that we do not know; `body_hash` is SHA-256 of
+the bytes that came, and tells a repeat from another fact under the same key."""
 
 timeline: Final = sa.Table(
     "timeline",
@@ -281,15 +289,66 @@ def _dialect_insert(connection: sa.Connection, table: sa.Table) -> sqlite.Insert
 
 
 def migrate(engine: sa.Engine) -> None:
-    """Bring the database to the newest schema. Safe to repeat."""
+    """Bring the database to the newest schema. Safe to repeat.
+
+    Raises:
+        ConfigError: the database is of a newer program, or cannot be opened.
+    """
     from alembic import command
+
+    alembic = _alembic()
+    with _opened(engine) as raw:
+        connection = raw.execution_options(**{_WRITE_OPTION: True})
+        with connection.begin():
+            _refuse_newer(connection, alembic)
+            alembic.attributes["connection"] = connection
+            command.upgrade(alembic, "head")
+
+
+def check_schema(engine: sa.Engine) -> None:
+    """Before a program works on the database: its schema must be the one that the code is written for.
+
+    Raises:
+        ConfigError: it is another one, or the database cannot be opened.
+    """
+    alembic = _alembic()
+    with _opened(engine) as connection:
+        known = _refuse_newer(connection, alembic)
+        if _schema_of(connection) != known.get_current_head():
+            raise ConfigError(["the database has an older schema: stop the fleet server and run `govah fleet migrate`"])
+
+
+def _alembic() -> Config:
     from alembic.config import Config
 
     alembic = Config()
     alembic.set_main_option("script_location", "fleet_server:migrations")
     alembic.set_main_option("path_separator", "os")
-    with engine.connect() as raw:
-        connection = raw.execution_options(**{_WRITE_OPTION: True})
-        with connection.begin():
-            alembic.attributes["connection"] = connection
-            command.upgrade(alembic, "head")
+    return alembic
+
+
+@contextmanager
+def _opened(engine: sa.Engine) -> Iterator[sa.Connection]:
+    try:
+        with engine.connect() as connection:
+            yield connection
+    except sa.exc.OperationalError as exc:
+        raise ConfigError([f"the database cannot be used: {exc.orig}"]) from exc
+
+
+def _refuse_newer(connection: sa.Connection, alembic: Config) -> ScriptDirectory:
+    """The schemas that the code knows, that of the database among them."""
+    from alembic.script import ScriptDirectory
+
+    known = ScriptDirectory.from_config(alembic)
+    schema = _schema_of(connection)
+    if schema is not None and schema not in {script.revision for script in known.walk_revisions()}:
+        raise ConfigError([f"the database has the schema {schema} of a newer program"])
+    return known
+
+
+def _schema_of(connection: sa.Connection) -> str | None:
+    """The name of the database's schema; None: it is empty."""
+    from alembic.migration import MigrationContext
+
+    return MigrationContext.configure(connection).get_current_revision()

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import sqlalchemy as sa
 
 from fleet_server import admin, db, enrolment, ids, installation, logs
 from fleet_server import config as configuration
@@ -88,7 +89,7 @@ def add(serial: str, data_dir: Path, *, as_json: bool) -> None:
     code = enrolment.make_code(os.urandom(enrolment.CODE_ENTROPY_BYTES))
     with _told():
         config = configuration.load(data_dir)
-        with db.writing(db.open_engine(config.database)) as connection:
+        with db.writing(_database(config)) as connection:
             expires_ms = enrolment.add_terminal(
                 connection, serial, code=code, now_ms=_now_ms(), life_s=config.est.code_life_s, new_id=_new_id
             )
@@ -106,10 +107,22 @@ def login_url(data_dir: Path, *, as_json: bool) -> None:
     token = secrets.token_urlsafe(admin.TOKEN_BYTES)
     with _told():
         config = configuration.load(data_dir)
-        with db.writing(db.open_engine(config.database)) as connection:
+        with db.writing(_database(config)) as connection:
             admin.add_link(connection, token, now_ms=_now_ms())
     url = f"{config.web.url}{admin.LOGIN_PATH}{token}"
     _say(as_json, {"url": url}, url)
+
+
+@fleet.command()
+@_DATA_DIR
+@_JSON
+def migrate(data_dir: Path, *, as_json: bool) -> None:
+    """Bring the database to the schema of this program. Stop the fleet server before; the broker may go on."""
+    with _told():
+        config = configuration.load(data_dir)
+        with installation.only_ingest(config.layout):
+            db.migrate(db.open_engine(config.database))
+    _say(as_json, {"data_dir": str(data_dir)}, f"The database of {data_dir} has the newest schema.")
 
 
 @fleet.command()
@@ -126,6 +139,7 @@ def _serve_web(config: Config) -> None:
     from fleet_server.app import create_app
     from fleet_server.serving import serve as serve_http
 
+    _database(config).dispose()
     web = config.web
     serve_http(create_app(config, tls=web.tls is not None), role="web", host=web.host, port=web.port, tls=web.tls)
 
@@ -134,7 +148,7 @@ def _serve_est(config: Config) -> None:
     from fleet_server.est import create_est_app
     from fleet_server.serving import serve as serve_http
 
-    app = create_est_app(config, db.open_engine(config.database))
+    app = create_est_app(config, _database(config))
     tls = (config.layout.certificate("est"), config.layout.key("est"))
     serve_http(app, role="est", host=config.est.host, port=config.est.port, tls=tls)
 
@@ -142,6 +156,7 @@ def _serve_est(config: Config) -> None:
 def _serve_ingest(config: Config) -> None:
     from fleet_server.ingest.process import run
 
+    _database(config).dispose()
     run(config)
 
 
@@ -172,6 +187,17 @@ class _told:  # noqa: N801 - reads as a word in a with statement
 
 def _say(as_json: bool, facts: dict[str, Any], sentence: str) -> None:  # noqa: FBT001 - a flag of the command line
     click.echo(json.dumps(facts) if as_json else sentence)
+
+
+def _database(config: Config) -> sa.Engine:
+    """The database, whose schema is the one of this program.
+
+    Raises:
+        ConfigError: it is not.
+    """
+    engine = db.open_engine(config.database)
+    db.check_schema(engine)
+    return engine
 
 
 def _now_ms() -> int:
