@@ -130,10 +130,13 @@ def data_version(connection: sa.Connection) -> int:
 
 
 def list_terminals(
-    connection: sa.Connection, *, after: str = "", limit: int = 50, presence: str | None = None
+    connection: sa.Connection, *, prefix: str = "", after: str = "", limit: int = 50, presence: str | None = None
 ) -> list[Terminal]:
-    """Terminals by serial, those after the serial `after`."""
-    query = sa.select(*_TERMINAL).where(db.terminals.c.serial > after).order_by(db.terminals.c.serial)
+    """Terminals whose serial begins with `prefix`, in the database's order of serials, those after `after`."""
+    serial = db.terminals.c.serial
+    query = sa.select(*_TERMINAL).where(serial > after).order_by(serial)
+    if prefix:
+        query = query.where(serial.startswith(prefix, autoescape=True))
     if presence is not None:
         query = query.where(db.terminals.c.presence == presence)
     return [_terminal(row) for row in connection.execute(query.limit(_page(limit)))]

@@ -17,8 +17,6 @@ EVENTS_SHOWN: Final = 30
 ANOMALIES_SHOWN: Final = 10
 COMMANDS_SHOWN: Final = 5
 _NOT_SERIAL: Final = re.compile(r"[^a-z0-9-]")
-_ABOVE_ALL: Final = "~" * 40
-"""Greater than the rest of any serial, whose characters are a-z, 0-9 and hyphen."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +51,9 @@ def find_terminals(
 ) -> Page:
     """Terminals whose serial begins with `prefix`, by serial, those after `after`."""
     limit = max(1, min(limit, queries.MAX_PAGE - 1))
-    start = max(after, _just_below(prefix))
-    found = queries.list_terminals(connection, after=start, limit=limit + 1, presence=presence)
-    matching = [terminal for terminal in found if terminal.serial.startswith(prefix)]
-    items = matching[:limit]
-    return Page(items, items[-1].serial if len(matching) > limit else None)
+    found = queries.list_terminals(connection, prefix=prefix, after=after, limit=limit + 1, presence=presence)
+    items = found[:limit]
+    return Page(items, items[-1].serial if len(found) > limit else None)
 
 
 def read_detail(connection: sa.Connection, serial: str) -> Detail:
@@ -82,8 +78,3 @@ def newest_message_ms(connection: sa.Connection) -> int | None:
     """When any terminal was last heard."""
     found: int | None = connection.execute(sa.select(sa.func.max(db.terminals.c.last_seen_ms))).scalar_one()
     return found
-
-
-def _just_below(prefix: str) -> str:
-    """A text that sorts after every serial below `prefix` and before `prefix` itself."""
-    return prefix and prefix[:-1] + chr(ord(prefix[-1]) - 1) + _ABOVE_ALL
