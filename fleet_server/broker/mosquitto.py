@@ -22,8 +22,11 @@ from fleet_server.serving import announce
 from wire.topics import ROOT, UP_FILTER
 
 QUEUED_MAX: Final = 60_000
-"""Messages that wait for the ingest while it is down, about 20 MiB; terminals keep what does not fit. Less than a
-window, because a session with a full window is never served again (`connection.WINDOW`)."""
+"""Messages that wait for the ingest while it is down. Less than a window, because a session with a full window is never
+served again (`connection.WINDOW`)."""
+QUEUED_MAX_BYTES: Final = 32 << 20
+"""And so many bytes of them: honest messages have a few hundred each, but the broker takes any of `max_packet_bytes`.
+What does not fit is acknowledged and dropped; terminals keep it and are asked again (`ingest/down.py`)."""
 AUTOSAVE_S: Final = 30
 _READY_TRIES: Final = 200
 _READY_PAUSE_S: Final = 0.05
@@ -63,6 +66,7 @@ set_tcp_nodelay true
 max_packet_size {config.broker.max_packet_bytes}
 max_inflight_messages 0
 max_queued_messages {QUEUED_MAX}
+max_queued_bytes {QUEUED_MAX_BYTES}
 persistence true
 persistence_location {layout.broker_dir}/
 autosave_interval {AUTOSAVE_S}

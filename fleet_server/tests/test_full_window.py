@@ -14,7 +14,7 @@ import pytest
 from fleet_server.broker.client import BrokerClient
 from fleet_server.broker.connection import WINDOW as REAL_WINDOW
 from fleet_server.broker.connection import ClientSettings
-from fleet_server.broker.mosquitto import QUEUED_MAX
+from fleet_server.broker.mosquitto import QUEUED_MAX, QUEUED_MAX_BYTES
 from fleet_server.ca import INGEST_NAME
 from fleet_server.tests.real_fleet import RealFleet, TestTerminal, until
 from wire import topics
@@ -99,6 +99,27 @@ async def test_with_a_window_larger_than_the_backlog_everything_comes_from_the_s
             got |= {delivery.payload for delivery in batch}
             client.ack([delivery.token for delivery in batch])
     assert ups == [True]
+    terminal.close()
+
+
+async def test_what_waits_for_the_ingest_is_bounded_in_bytes_and_what_comes_later_is_delivered(
+    fleet: RealFleet,
+) -> None:
+    terminal = await asyncio.to_thread(lambda: TestTerminal(fleet, fleet.enrol("t-1")))
+    async with connected(fleet, REAL_WINDOW, []):
+        pass
+    large = bytes(60_000)
+    topic = topics.up("t-1", Up.FACT)
+    sent = [terminal.publish(topic, large) for _ in range(QUEUED_MAX_BYTES // len(large) + 100)]
+    await asyncio.to_thread(until, lambda: all(info.is_published() for info in sent))
+    async with connected(fleet, REAL_WINDOW, []) as client, asyncio.timeout(20):
+        terminal.publish(topic, b"new")
+        sizes: list[int] = []
+        while 3 not in sizes:
+            batch = await client.batch()
+            sizes += [len(delivery.payload) for delivery in batch]
+            client.ack([delivery.token for delivery in batch])
+    assert QUEUED_MAX_BYTES - len(large) <= sum(sizes) <= QUEUED_MAX_BYTES + len(large)
     terminal.close()
 
 
