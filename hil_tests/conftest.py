@@ -12,8 +12,9 @@ import pytest
 import pytest_asyncio
 
 from hil_tests.bench import Bench, read_bench_file
-from tools.demo.stack import VPCD_LIBRARY, Stack, StackOptions
+from tools.demo.stack import ROOT, VPCD_LIBRARY, Stack, StackOptions
 
+BENCHES = ROOT / ".govah" / "bench"
 EMULATED = Path(__file__).parent / "benches" / "emulated.toml"
 
 
@@ -27,8 +28,10 @@ async def bench_for_all(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
     description = read_bench_file(request.config.getoption("--bench"))
     if description.kind != "emulated":
         pytest.skip("hardware: the profile spine-0 fits no card but the simulated one; see docs/bench.md")
-    directory = Path(tempfile.mkdtemp(prefix="govah-bench-"))
+    BENCHES.mkdir(parents=True, exist_ok=True)
+    directory = Path(tempfile.mkdtemp(dir=BENCHES))
     async with AsyncExitStack() as doors:
+        doors.callback(shutil.rmtree, directory)
         options = StackOptions(directory, description.citizen, fast=True, vpcd_library=VPCD_LIBRARY)
         stack = await doors.enter_async_context(Stack.open(options))
         await stack.start_fleet()
@@ -41,7 +44,6 @@ async def bench_for_all(request: pytest.FixtureRequest) -> AsyncIterator[Bench]:
         await bench.until_ready()
         await bench.until_online()
         yield bench
-    shutil.rmtree(directory)
 
 
 @pytest_asyncio.fixture(loop_scope="session")

@@ -13,10 +13,12 @@ from hil_tests.bench import Bench
 pytestmark = [pytest.mark.bench, pytest.mark.asyncio(loop_scope="session")]
 
 OTHER = "bench-0002"
+LISTENED_TO_THE_END = 27
+"""mosquitto_sub was connected until its own time ran out (MOSQ_ERR_TIMEOUT)."""
 
 
-async def mosquitto(bench: Bench, tool: str, directory: Path, *words: str) -> str:
-    """Run Debian's client with the certificate in `directory`; its standard output. It ends by `-W` or `-C`."""
+async def mosquitto(bench: Bench, tool: str, directory: Path, *words: str) -> tuple[int, str]:
+    """Run Debian's client with the certificate in `directory`; exit status and output. It ends by `-W` or `-C`."""
     broker, fleet = bench.stack.fleet["broker"], bench.stack.fleet
     command = [tool, "-V", "5", "-h", broker["host"], "-p", str(broker["port"]), "--cafile", str(fleet["ca"])]
     command += ["--cert", str(directory / "terminal.pem"), "--key", str(directory / "terminal.key"), *words]
@@ -24,7 +26,7 @@ async def mosquitto(bench: Bench, tool: str, directory: Path, *words: str) -> st
         *command, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
     )
     said, _ = await child.communicate()
-    return said.decode(errors="replace")
+    return child.returncode or 0, said.decode(errors="replace")
 
 
 @pytest_asyncio.fixture(loop_scope="session")
@@ -38,7 +40,7 @@ async def other(bench: Bench) -> Path:
 
 @pytest.mark.timeout(90)
 async def test_a_terminals_own_certificate_hears_what_the_fleet_tells_it(bench: Bench) -> None:
-    heard = await mosquitto(
+    _, heard = await mosquitto(
         bench, "mosquitto_sub", bench.stack.agent_dir,
         "-t", f"fl/v1/{bench.terminal}/dn/#", "-q", "1", "-C", "1", "-W", "30", "-F", "%t",
     )  # fmt: skip
@@ -56,13 +58,15 @@ async def test_another_terminals_certificate_hears_nothing_of_it(bench: Bench, o
     )  # fmt: skip
     await asyncio.sleep(1)
     assert (await bench.whole_visit()).state == "done"
-    assert bench.terminal not in await listening
+    status, heard = await listening
+    assert bench.terminal not in heard
+    assert status == LISTENED_TO_THE_END, heard
 
 
 @pytest.mark.timeout(60)
 async def test_another_terminals_certificate_cannot_publish_as_the_first(bench: Bench, other: Path) -> None:
     before = await bench.facts()
-    refused = await mosquitto(
+    _, refused = await mosquitto(
         bench, "mosquitto_pub", other, "-t", f"fl/v1/{bench.terminal}/up/fact", "-q", "1", "-m", "forged", "-d"
     )
     assert "Not authorized" in refused or "rc=135" in refused or "reason code 135" in refused.lower(), refused

@@ -33,8 +33,11 @@ _PACKAGES: Final = {
     "sh": "dash",
     "unshare": "util-linux",
 }
+_DRIVER: Final = "/run/pcscd/libifdvpcd.so"
+"""Where the daemon finds the driver: inside the namespace, because reader.conf knows no path with a blank in it."""
 _HOLD: Final = (
-    "mkdir -p /run/pcscd && mount -t tmpfs -o mode=755 tmpfs /run/pcscd && ip link set lo up && echo held && exec cat"
+    "mkdir -p /run/pcscd && mount -t tmpfs -o mode=755 tmpfs /run/pcscd"
+    f' && cp "$1" {_DRIVER} && ip link set lo up && echo held && exec cat'
 )
 """`cat` ends when its standard input closes, that is when we are gone; it holds the namespaces until then."""
 _NAMES: Final = "from edge_agent.pcsc import reader_names; print(*reader_names(), sep='\\n')"
@@ -68,11 +71,12 @@ class PrivatePcscd:
         `directory` (made when absent) gets `reader.conf`, `pcscd.log` and `holder.log`. `vpcd_library` is
         `libifdvpcd.so`. Raises `PcscdError` when this machine cannot do it.
         """
-        _demand(vpcd_library)
-        directory = _furnish(directory, vpcd_library)
+        driver = _demand(vpcd_library)
+        directory = _furnish(directory)
         with (directory / "holder.log").open("wb") as log:
             holder = await asyncio.create_subprocess_exec(
-                *_dies_with_us(), "unshare", "-m", "-n", "--propagation", "private", "--", "sh", "-c", _HOLD,
+                *_dies_with_us(), "unshare", "-m", "-n", "--propagation", "private", "--",
+                "sh", "-c", _HOLD, "sh", str(driver),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(),
             )  # fmt: skip
         here = cls(directory, vpcd_library, holder)
@@ -185,7 +189,8 @@ def _environment() -> dict[str, str]:
     return dict(os.environ) | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin"}
 
 
-def _demand(vpcd_library: Path) -> None:
+def _demand(vpcd_library: Path) -> Path:
+    """The driver's absolute path, once everything is there that is needed."""
     path = _environment()["PATH"]
     missing = {package for program, package in _PACKAGES.items() if shutil.which(program, path=path) is None}
     if missing:
@@ -194,14 +199,14 @@ def _demand(vpcd_library: Path) -> None:
         raise PcscdError(f"the simulated reader's driver is not at {vpcd_library}; ./run unpacks it")
     if os.geteuid() != 0:
         raise PcscdError("a private card service needs root, for a namespace of its own; run this as root")
+    return vpcd_library.resolve()
 
 
-def _furnish(directory: Path, vpcd_library: Path) -> Path:
+def _furnish(directory: Path) -> Path:
     directory = directory.resolve()
     (directory / "drivers").mkdir(parents=True, exist_ok=True)
     (directory / "reader.conf").write_text(
-        f'FRIENDLYNAME "{READER_NAME}"\nDEVICENAME /dev/null:0x{PORT:04X}\n'
-        f"LIBPATH {vpcd_library.resolve()}\nCHANNELID 0x{PORT:04X}\n",
+        f'FRIENDLYNAME "{READER_NAME}"\nDEVICENAME /dev/null:0x{PORT:04X}\nLIBPATH {_DRIVER}\nCHANNELID 0x{PORT:04X}\n',
         encoding="ascii",
     )
     return directory

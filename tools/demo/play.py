@@ -126,6 +126,7 @@ class Play:
             yield
         except (
             StepFailedError, StackError, ProcessFailedError, PcscdError, TimeoutError, httpx.HTTPError, OSError,
+            ValueError,
         ) as exc:  # fmt: skip
             self._done(StepDone(name, ok=False, took_ms=_since_ms(started), why=f"{type(exc).__name__}: {exc}"))
             raise StepFailedError(f"{name}: {type(exc).__name__}: {exc}") from exc
