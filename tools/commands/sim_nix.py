@@ -58,7 +58,7 @@ def nix(
 
     `url` is for terminals, `operator_url` has /nix/v1/log.
     """
-    data.mkdir(parents=True, exist_ok=True)
+    files.private_directory(data)
     serving.log_to_stderr(with_times=False)  # its log knows buckets of time only
     ca = tls.authority(ca_dir or data / "ca", "SIMULATED exchange TLS", now_ms=_now_ms())
     certificate = tls.server(

@@ -49,7 +49,7 @@ def registry(
 
     `url` is for the exchange (client certificate `client`), `public_url` has /verify, `operator_url` has /sim/....
     """
-    data.mkdir(parents=True, exist_ok=True)
+    files.private_directory(data)
     serving.log_to_stderr(with_times=True)
     ca = tls.authority(ca_dir or data / "ca", "SIMULATED registry TLS", now_ms=_now_ms())
     certificate = tls.server(ca, data / "server.pem", _names(host), now_ms=_now_ms())
@@ -70,7 +70,7 @@ def registry(
             now_ms=_now_ms,
             chance=secrets.token_bytes,
         )
-    except (sqlite3.Error, files.PartyFileError) as exc:
+    except (OSError, sqlite3.Error, files.PartyFileError) as exc:
         raise click.ClickException(str(exc)) from exc
     misbehaviour = Misbehaviour()
     limit = RateLimit(per_minute=_QUESTIONS_PER_MINUTE, clients_max=_CLIENTS_MAX, now_ms=_now_ms)

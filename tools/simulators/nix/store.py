@@ -9,6 +9,7 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+from tools.simulators.party import files
 from wire.inquiry import TraceHeader
 
 _SCHEMA = """
@@ -37,9 +38,9 @@ class Store:
         """Open or make the file.
 
         Raises:
-            sqlite3.Error: it cannot be; the simulator does not start.
+            OSError, sqlite3.Error: it cannot be; the simulator does not start.
         """
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(files.private_file(path), isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.executescript(_SCHEMA)

@@ -32,6 +32,20 @@ def replace(path: Path, data: bytes, *, mode: int = 0o644) -> None:
     fresh.replace(path)
 
 
+def private_directory(path: Path) -> Path:
+    """Make `path` if it is not there; whatever is in it, only its owner gets at it from now on."""
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path.chmod(0o700)
+    return path
+
+
+def private_file(path: Path) -> Path:
+    """Make `path` empty if it is not there, for its owner only; SQLite gives its other files the same mode."""
+    path.touch(mode=0o600)
+    path.chmod(0o600)
+    return path
+
+
 def secret(path: Path, make: Callable[[], bytes]) -> bytes:
     """The secret kept at `path`, made by `make` the first time; readable by its owner only."""
     if not path.exists():

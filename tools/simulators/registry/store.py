@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from tools.simulators.party import files
 from wire.inquiry import CardStatus
 
 _SCHEMA = """
@@ -81,9 +82,9 @@ class Store:
         """Open or make the file.
 
         Raises:
-            sqlite3.Error: it cannot be; the simulator does not start.
+            OSError, sqlite3.Error: it cannot be; the simulator does not start.
         """
-        self._db = sqlite3.connect(path, isolation_level=None)
+        self._db = sqlite3.connect(files.private_file(path), isolation_level=None)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
         self._db.execute("PRAGMA foreign_keys=ON")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+import stat
 from pathlib import Path
 
 import pytest
 
+from tools.simulators.nix.store import Store as NixStore
 from tools.simulators.party import files, tls
+from tools.simulators.registry.store import Store as RegistryStore
 from tools.simulators.registry.tests.world import START_MS
 
 
@@ -44,3 +48,29 @@ def test_the_certificates_load_into_a_strict_tls_context(tmp_path: Path) -> None
     context = ssl.create_default_context(cafile=str(ca.certificate))
     context.verify_flags |= ssl.VERIFY_X509_STRICT
     context.load_cert_chain(client)
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o000])
+@pytest.mark.parametrize("store", [NixStore, RegistryStore])
+def test_what_a_party_keeps_is_readable_by_its_owner_only(
+    tmp_path: Path, mask: int, store: type[NixStore] | type[RegistryStore]
+) -> None:
+    before = os.umask(mask)
+    try:
+        directory = files.private_directory(tmp_path / "deep" / "data")
+        database = store(directory / "x.db")
+        modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in directory.iterdir()}
+        database.close()
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE(directory.stat().st_mode) == 0o700
+    assert modes == dict.fromkeys(("x.db", "x.db-wal", "x.db-shm"), 0o600)
+
+
+def test_a_directory_and_a_database_that_were_open_to_others_are_closed_to_them(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    (tmp_path / "x.db").touch(0o644)
+    files.private_directory(tmp_path)
+    NixStore(tmp_path / "x.db").close()
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "x.db").stat().st_mode) == 0o600
