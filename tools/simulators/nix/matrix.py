@@ -1,4 +1,7 @@
-"""The permission matrix (decree 004, regulation article 6): data in, a decision out. No entry means denied."""
+"""The permission matrix (decree 004, regulation article 6): data in, a decision out. No entry means denied.
+
+Agency and office class are what the terminal says of itself; nothing binds them yet (docs/adr/0016).
+"""
 
 from __future__ import annotations
 
