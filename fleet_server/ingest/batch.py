@@ -20,6 +20,9 @@ SEQ_MAX: Final = 1 << 40
 """No journal gets that far in the life of a terminal; beyond it a number is a lie, and sums of it overflow."""
 TOPIC_MAX_CHARS: Final = 64
 """Longer than any topic of ours; the broker lets 64 KiB through."""
+_MAP: Final = 0xA0
+_SMALL_MAP: Final = 24
+"""RFC 8949 section 3: major type 5, and from how many pairs on the number has bytes of its own."""
 _TOPICS_REMEMBERED: Final = 1 << 16
 
 
@@ -131,8 +134,7 @@ def read(deliveries: Sequence[Delivery]) -> Batch:
 def _sort(batch: Batch, terminal: str, message: Any, delivery: Delivery) -> None:
     match message:
         case Fact():
-            # deterministic, so other bytes than what came means that there was more in it
-            body = cbor.encode(fields.to_map(message))
+            body = _known_body(message, delivery.payload)
             if body != delivery.payload:
                 batch.more_said.append((terminal, len(delivery.payload) - len(body)))
             batch.facts.append(
@@ -151,6 +153,16 @@ def _sort(batch: Batch, terminal: str, message: Any, delivery: Delivery) -> None
             batch.results.append((terminal, message, delivery.received_ms))
         case State() | Health():
             batch.reports.append((terminal, message, delivery.received_ms))
+
+
+def _known_body(message: fields.Message, payload: bytes) -> bytes:
+    """What `fields.encode` makes of `message`, which was read from `payload`: without the keys that we do not know."""
+    known = fields.to_map(message)
+    # deterministic CBOR is the same bytes unless more is in it, and a map of less than 24 pairs counts them in its
+    # first byte: a third of the whole cost of a fact is saved
+    if len(known) < _SMALL_MAP and payload[0] == _MAP | len(known):
+        return payload
+    return cbor.encode(known)
 
 
 def _impossible(message: Any) -> str | None:
