@@ -7,6 +7,7 @@ from hypothesis import is_hypothesis_test, settings
 
 # No deadline: a busy machine must not fail a property. The blob printed on failure repeats it exactly.
 settings.register_profile("house", deadline=None, print_blob=True)
+settings.register_profile("long", settings.get_profile("house"), max_examples=2000)
 settings.load_profile("house")
 
 

@@ -79,7 +79,7 @@ def _pytest(kind: str, *, long: bool, seed: int) -> int:
     if kind == "unit":
         command += ["-n", "2"]
     if kind == "seeded":
-        command += ["-n", "2", f"--hypothesis-seed={seed}"]
+        command += ["-n", "2", f"--hypothesis-seed={seed}", f"--hypothesis-profile={'long' if long else 'house'}"]
     return _run(command)
 
 
