@@ -161,6 +161,15 @@ async def test_many_requests_on_one_connection_each_have_the_whole_bound() -> No
         assert not transport.is_closing()
 
 
+async def test_a_later_request_on_a_connection_has_no_longer_headers_than_the_first() -> None:
+    with listener(head_bytes=64) as at:
+        protocol, transport = at.connect()
+        protocol.data_received(GET)
+        await at.settled()
+        protocol.data_received(GET[:-2] + b"X: " + b"a" * 64)
+        assert transport.aborted.is_set()
+
+
 async def test_one_address_may_hold_only_so_many_connections_and_others_still_get_in() -> None:
     with listener(connections_per_address=2) as at:
         first, _ = at.connect()
