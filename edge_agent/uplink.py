@@ -155,8 +155,8 @@ class Uplink:
             at_ms=self._clock.about_ms(),
             agent=self._agent,
             profile=self._profile,
-            first_seq=figures.first_seq,
-            last_seq=figures.last_seq,
+            first_seq=figures.first_seq or figures.allocated + 1,
+            last_seq=figures.allocated,
         )
 
     async def _send_facts(self, link: _Link) -> None:
