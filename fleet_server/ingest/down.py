@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from fleet_server import db
 from fleet_server.broker.door import Published
 from fleet_server.ingest.metrics import IngestMetrics
-from fleet_server.ingest.presence import ONLINE
+from fleet_server.ingest.presence import LOST, ONLINE
 from fleet_server.ingest.recall import JournalKey
 from fleet_server.ingest.store import Store
 from fleet_server.queries import data_version
@@ -26,6 +26,7 @@ from wire.messages import Command, CommandKind, Mark
 from wire.topics import Down
 
 MARK_EVERY_MS: Final = 1000
+MARKS_AFTER_WILL_MS: Final = 180_000
 """At most one mark per journal in this time; births are answered at once."""
 _CHUNK: Final = 64
 _MARK_LIFE_S: Final = 60
@@ -78,6 +79,7 @@ class Marks:
         self._due: dict[JournalKey, bool] = {}
         self._sent_tick_ms: dict[JournalKey, int] = {}
         self._gaps: dict[JournalKey, tuple[int, int]] = {}
+        self._online_tick_ms: dict[str, int] = {}
         self.wanted = asyncio.Event()
 
     def want(self, keys: Iterable[JournalKey], *, resync: bool) -> None:
@@ -89,9 +91,19 @@ class Marks:
 
     def want_online(self) -> None:
         """Tell every terminal that is connected about its current journal, and those with a gap to send again: a full
-        broker acknowledges a fact and drops it. Called once per mark interval."""
+        broker acknowledges a fact and drops it. Called once per mark interval.
+
+        A will is only a hint that a terminal is gone: for a while after it marks still go out, so that whoever holds
+        its certificate by then (the terminal itself, or a technician's tool) hears them.
+        """
+        tick_ms = self._tick_ms()
         for serial, row in self._store.seen.items():
-            if row.presence == ONLINE and row.journal:
+            if row.presence == ONLINE:
+                self._online_tick_ms[serial] = tick_ms
+            online_tick_ms = self._online_tick_ms.get(serial)
+            if row.presence not in (ONLINE, LOST) or online_tick_ms is None:
+                continue
+            if tick_ms - online_tick_ms < MARKS_AFTER_WILL_MS and row.journal:
                 key = (serial, row.journal)
                 self.want([key], resync=self._gap_is_due(key))
 

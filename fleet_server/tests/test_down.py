@@ -4,8 +4,8 @@ import pytest
 import sqlalchemy as sa
 
 from fleet_server import db, queries
-from fleet_server.broker.door import Published
-from fleet_server.ingest.down import _PAGE, MARK_EVERY_MS, Marks, Outbox
+from fleet_server.broker.door import Delivery, Published
+from fleet_server.ingest.down import _PAGE, MARK_EVERY_MS, MARKS_AFTER_WILL_MS, Marks, Outbox
 from fleet_server.ingest.metrics import IngestMetrics
 from fleet_server.ingest.store import Store
 from fleet_server.tests.conftest import NOW_MS, Ids
@@ -146,6 +146,32 @@ async def test_who_is_online_is_told_from_time_to_time_and_nobody_else(marks: Ma
     marks.want_online()
     await marks.send_due()
     assert [topic for topic, _, _ in door.sent] == [topics.down("t-1", Down.MARK)]
+
+
+async def test_a_will_is_a_hint_and_marks_go_out_a_while_longer_but_not_after_a_leave(
+    marks: Marks, door: Door, store: Store, ticks: Clock
+) -> None:
+    async def told() -> bool:
+        before = len(door.sent)
+        ticks.ms += MARK_EVERY_MS
+        marks.want_online()
+        await marks.send_due()
+        return len(door.sent) > before
+
+    store.commit([birth(1)], NOW_MS)
+    assert await told()
+    store.commit([lost(1)], NOW_MS)
+    assert await told()
+    ticks.ms += MARKS_AFTER_WILL_MS
+    assert not await told()
+    store.commit([birth(2)], NOW_MS)
+    assert await told()
+    store.commit([delivery(state(Presence.LEAVING, 2), Up.STATE)], NOW_MS)
+    assert not await told()
+
+
+def lost(session: int) -> Delivery:
+    return delivery(state(Presence.LOST, session), Up.STATE)
 
 
 async def test_what_a_full_broker_dropped_is_asked_for_again_and_ever_more_rarely_while_it_does_not_come(
