@@ -36,10 +36,15 @@ _PACKAGES: Final = {
 _DRIVER: Final = "/run/pcscd/libifdvpcd.so"
 """Where the daemon finds the driver: inside the namespace, because reader.conf knows no path with a blank in it."""
 _HOLD: Final = (
-    "mkdir -p /run/pcscd && mount -t tmpfs -o mode=755 tmpfs /run/pcscd"
+    "mkdir -p /run/pcscd && { mount --make-rprivate / 2>/dev/null"
+    " || { mount --bind /run/pcscd /run/pcscd && mount --make-private /run/pcscd; }; }"
+    " && mount -t tmpfs -o mode=755 tmpfs /run/pcscd"
     f' && cp "$1" {_DRIVER} && ip link set lo up && echo held && exec cat'
 )
-"""`cat` ends when its standard input closes, that is when we are gone; it holds the namespaces until then."""
+"""`cat` ends when its standard input closes, that is when we are gone; it holds the namespaces until then.
+
+In a chroot, / is no mount of its own and cannot be made private; then the one directory is.
+"""
 _NAMES: Final = "from edge_agent.pcsc import reader_names; print(*reader_names(), sep='\\n')"
 _LISTENING: Final = "0A"
 _READY_S: Final = 15.0
@@ -75,7 +80,7 @@ class PrivatePcscd:
         directory = _furnish(directory)
         with (directory / "holder.log").open("wb") as log:
             holder = await asyncio.create_subprocess_exec(
-                *_dies_with_us(), "unshare", "-m", "-n", "--propagation", "private", "--",
+                *_dies_with_us(), "unshare", "-m", "-n", "--propagation", "unchanged", "--",
                 "sh", "-c", _HOLD, "sh", str(driver),
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=_environment(),
             )  # fmt: skip
@@ -132,7 +137,7 @@ class PrivatePcscd:
         await self.kill()
         with (self._directory / "pcscd.log").open("ab") as log:
             self._pcscd = await asyncio.create_subprocess_exec(
-                *_dies_with_us(), "nsenter", "-t", str(self._holder.pid), "-m", "-n", "--",
+                *_dies_with_us(), "nsenter", "-t", str(self._holder.pid), "-m", "-r", "-n", "--",
                 "pcscd", "--foreground", "--info", "--config", str(self._directory / "reader.conf"),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=_environment() | {"PCSCLITE_HP_DROPDIR": str(self._directory / "drivers")},
