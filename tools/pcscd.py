@@ -138,7 +138,7 @@ class PrivatePcscd:
         with (self._directory / "pcscd.log").open("ab") as log:
             self._pcscd = await asyncio.create_subprocess_exec(
                 *_dies_with_us(), "nsenter", "-t", str(self._holder.pid), "-m", "-r", "-n", "--",
-                "pcscd", "--foreground", "--info", "--config", str(self._directory / "reader.conf"),
+                "pcscd", "--foreground", "--info", *_unguarded(), "--config", str(self._directory / "reader.conf"),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 env=_environment() | {"PCSCLITE_HP_DROPDIR": str(self._directory / "drivers")},
             )  # fmt: skip
@@ -192,6 +192,12 @@ def _dies_with_us() -> list[str]:
 def _environment() -> dict[str, str]:
     """Ours, with the system directories on the path: pcscd and ip live there, and not everyone's path names them."""
     return dict(os.environ) | {"PATH": os.environ.get("PATH", "") + ":/usr/sbin:/sbin:/usr/bin:/bin"}
+
+
+def _unguarded() -> list[str]:
+    """From Debian 13 on pcscd asks polkit about every client. Nobody but its own user reaches a private one."""
+    said = subprocess.run(["pcscd", "--help"], capture_output=True, check=False, text=True, env=_environment())
+    return ["--disable-polkit"] if "--disable-polkit" in said.stdout + said.stderr else []
 
 
 def _demand(vpcd_library: Path) -> Path:
