@@ -51,7 +51,6 @@ TIME_RETRY_S: Final = 1.0
 TIME_RETRY_CAP_S: Final = 120.0
 TIME_AGAIN_S: Final = 6 * 3600.0
 PRUNE_EVERY_S: Final = 3600.0
-START_NOTE_EVERY_S: Final = 0.2
 
 
 def main() -> int:
@@ -252,9 +251,8 @@ async def _keep_time(clock: TrustedClock, registry: Inquiry, chance: Callable[[]
 
 async def _note_the_start(journal: Journal, clock: TrustedClock) -> None:
     """The fact that the agent started, once it can be dated."""
-    while not clock.trusted:  # noqa: ASYNC110  # the clock has no event: several peers teach it
-        await asyncio.sleep(START_NOTE_EVERY_S)
-    await journal.append(FactKind.AGENT_STARTED, clock.now_ms(), agent=__version__)
+    await clock.known.wait()
+    await journal.append(FactKind.AGENT_STARTED, clock.about_ms(), agent=__version__)
 
 
 async def _keep_pruning(journal: Journal, clock: TrustedClock) -> None:

@@ -28,11 +28,15 @@ class ClockNotTrustedError(Exception):
 
 
 class TrustedClock:
-    """`monotonic` gives seconds and never goes back. `doubted` is set when the registry should be asked again."""
+    """`monotonic` gives seconds and never goes back.
+
+    `known` is set once the registry has said the time at all, `doubted` when it should be asked again.
+    """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
         self._monotonic = monotonic
         self._taught: tuple[float, int] | None = None
+        self.known = asyncio.Event()
         self.doubted = asyncio.Event()
 
     def learn(self, registry_ms: int) -> None:
@@ -41,6 +45,7 @@ class TrustedClock:
             _log.warning("implausible_time_ignored")
             return
         self._taught = (self._monotonic(), registry_ms)
+        self.known.set()
         self.doubted.clear()
 
     def compare(self, fleet_ms: int) -> None:
