@@ -5,6 +5,7 @@ The doors are parameters, leaving is an exception, and nothing is shown as done 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,7 +17,8 @@ from edge_agent.cards import lds, passive_auth, profile, verdict
 from edge_agent.cards.apdu import Trace, Transmit
 from edge_agent.cards.channel import PlainChannel
 from edge_agent.cards.errors import CardUnsupportedError
-from edge_agent.cards.national import NationalCard
+from edge_agent.cards.national import CardRecord, NationalCard
+from edge_agent.cards.verdict import CardVerdict
 from edge_agent.clock import TrustedClock
 from edge_agent.errors import InquiryError
 from edge_agent.inquiry import Challenge, Granted
@@ -134,33 +136,18 @@ async def serve_card(
         InquiryError: the exchange or the registry, or an answer that is not what was asked for.
         ClockNotTrustedError: the terminal lost its trusted time meanwhile.
     """
-    found = profile.match(atr)
-    if found is None:
-        raise CardUnsupportedError("no profile matches the answer to reset")
     card_time, registry_time = Stopwatch(monotonic), Stopwatch(monotonic)
 
     async def timed_transmit(command: bytes) -> bytes:
         with card_time:
             return await transmit(command)
 
-    show(Step.READING, progress_pct=0)
-    card = await NationalCard.open(PlainChannel(timed_transmit, trace), found)
-    record = await card.read(lambda files, of: show(Step.READING, progress_pct=100 * files // of))
-    at_ms = clock.now_ms()
-    at_s = at_ms // 1000
-    authentic = passive_auth.authenticate(record.security_object, record.groups, trusted.card_issuers, at_s)
-    holder = lds.holder(record.groups)
-    lds.check_expiry(holder.expiry, at_s)
+    known = await _identify(atr, timed_transmit, trusted, clock, show=show, trace=trace)
+    holder = known.holder
 
     show(Step.ASKING_REGISTRY, holder_name=f"{holder.given_names} {holder.surname}")
-    transaction = Transaction(asked.service, asked.audience, asked.act_reference, chance(SALT_BYTES), at_ms)
-    txh = inquiry.transaction_hash(
-        service=transaction.service,
-        audience=transaction.audience,
-        act_reference=transaction.act_reference,
-        salt=transaction.salt,
-        at_ms=transaction.at_ms,
-    )
+    transaction = Transaction(asked.service, asked.audience, asked.act_reference, chance(SALT_BYTES), known.at_ms)
+    txh = inquiry.transaction_hash(**dataclasses.asdict(transaction))
     with registry_time:
         challenge = await registry.open_inquiry(
             audience=asked.audience,
@@ -169,10 +156,55 @@ async def serve_card(
             legal_basis=asked.legal_basis,
             min_loa=asked.min_loa,
             txh=txh,
-            card_certificate=record.card_certificate,
+            card_certificate=known.record.card_certificate,
         )
 
     show(Step.PROVING, tracking_code=challenge.tracking_code)
+    proof = await _prove(known, asked, challenge, txh, trusted)
+
+    show(Step.ASKING_REGISTRY)
+    with registry_time:
+        granted = await registry.obtain(
+            challenge,
+            security_object=known.record.security_object,
+            group_hashes=dict(known.authentic.group_hashes),
+            verdict_status=proof.status,
+            verdict_signature=proof.signature,
+        )
+    claims = _checked(granted, asked, challenge, txh=txh, trusted=trusted, now_ms=clock.now_ms())
+    return Asserted(granted.token, claims.loa, claims.trk, transaction, card_time.total_ms, registry_time.total_ms)
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A card whose data is authentic and in force; whether the chip is genuine is not known yet."""
+
+    card: NationalCard
+    record: CardRecord
+    authentic: passive_auth.PassiveAuthentication
+    holder: lds.Holder
+    at_ms: int
+
+
+async def _identify(
+    atr: bytes, transmit: Transmit, trusted: Trusted, clock: TrustedClock, *, show: Show, trace: Trace | None
+) -> _Known:
+    """Recognise the card, read it, and hold what was read against the trust list, at the trusted time."""
+    found = profile.match(atr)
+    if found is None:
+        raise CardUnsupportedError("no profile matches the answer to reset")
+    show(Step.READING, progress_pct=0)
+    card = await NationalCard.open(PlainChannel(transmit, trace), found)
+    record = await card.read(lambda files, of: show(Step.READING, progress_pct=100 * files // of))
+    at_ms = clock.now_ms()
+    authentic = passive_auth.authenticate(record.security_object, record.groups, trusted.card_issuers, at_ms // 1000)
+    holder = lds.holder(record.groups)
+    lds.check_expiry(holder.expiry, at_ms // 1000)
+    return _Known(card, record, authentic, holder, at_ms)
+
+
+async def _prove(known: _Known, asked: Asked, challenge: Challenge, txh: bytes, trusted: Trusted) -> CardVerdict:
+    """Have the chip sign this very transaction, and check that the key is the one that was issued for this document."""
     if challenge.card_status is not inquiry.CardStatus.VALID:
         raise InquiryError(Failure.CARD_NOT_VALID_ANY_MORE, challenge.card_status.name, challenge.tracking_code)
     digest = inquiry.card_challenge(
@@ -182,27 +214,16 @@ async def serve_card(
         txh=txh,
         policy=challenge.policy,
     )
-    proof = await card.verdict(digest)
+    proof = await known.card.verdict(digest)
     verdict.check(
         proof,
         digest,
-        record.card_certificate,
+        known.record.card_certificate,
         trusted.card_issuers,
-        at_s,
-        expected_document=holder.document_number,
+        known.at_ms // 1000,
+        expected_document=known.holder.document_number,
     )
-
-    show(Step.ASKING_REGISTRY)
-    with registry_time:
-        granted = await registry.obtain(
-            challenge,
-            security_object=record.security_object,
-            group_hashes=dict(authentic.group_hashes),
-            verdict_status=proof.status,
-            verdict_signature=proof.signature,
-        )
-    claims = _checked(granted, asked, challenge, txh=txh, trusted=trusted, now_ms=clock.now_ms())
-    return Asserted(granted.token, claims.loa, claims.trk, transaction, card_time.total_ms, registry_time.total_ms)
+    return proof
 
 
 def _checked(
