@@ -131,11 +131,11 @@ def load(path: Path) -> AgentConfig:
     document["directory"] = str(path.resolve().parent)
     problems: list[str] = []
     config = _convert(document, AgentConfig, "", problems)
+    try:
+        topics.terminal_id(str(document.get("terminal", "")))
+    except topics.TopicRefusedError as exc:
+        problems.append(f"terminal: {exc}")
     if config is not None:
-        try:
-            topics.terminal_id(config.terminal)
-        except topics.TopicRefusedError as exc:
-            problems.append(f"terminal: {exc}")
         for name in (config.registry.nix_ca, config.registry.registry_key, config.registry.nix_key):
             if not config.path(name).is_file():
                 problems.append(f"registry: {name} is not a file")
