@@ -36,7 +36,7 @@ from wire.messages import ReaderState
 _log = structlog.get_logger()
 
 SHOWN_AFTER_MS: Final = {Step.DONE: 120_000, Step.FAILED: 20_000}
-"""How long the end of a visit stays on the screen, without anything personal, once the card is out."""
+"""How long the end of a visit stays on the screen at least; while its card is in the reader, it stays."""
 TEHRAN_OFFSET_MS: Final = int(3.5 * 3600 * 1000)
 _DAY_MS: Final = 24 * 3600 * 1000
 _TRY_AGAIN: Final = frozenset({Failure.CARD_GONE, Failure.CARD_MUTE, Failure.CARD_READ_ERROR, Failure.CARD_IN_USE})
@@ -158,7 +158,7 @@ class Counter:
         return await self._view(visit, audience)
 
     async def run(self) -> None:
-        """Serve visits until cancelled. Visits that a crash interrupted are ended first, so that none stays open.
+        """Serve visits until cancelled. The caller has had the interrupted ones ended first (`end_interrupted`).
 
         Raises:
             JournalError: nothing can be written any more; the process must end.
@@ -237,7 +237,7 @@ class Counter:
             self._shown.show(dataclasses.replace(self._shown.now, holder_name=None))
 
     def _let_go(self) -> None:
-        """Take the result off some time after its card is out."""
+        """Take the result off when it has been seen long enough and its card is out."""
         shown_ms = self._clock.about_ms() - self._shown.now.since_ms
         if self._card not in self._readers.cards and shown_ms > SHOWN_AFTER_MS[self._shown.now.step]:
             self._shown.show(Screen(Step.READY, self._clock.about_ms(), reader=self._readers.state))

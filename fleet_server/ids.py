@@ -22,8 +22,3 @@ def uuid7(at_ms: int, order: int, entropy: bytes) -> bytes:
     number |= 0x7 << 76 | (order & 0xFFF) << 64
     number |= 0b10 << 62 | int.from_bytes(entropy) & (1 << 62) - 1
     return number.to_bytes(16)
-
-
-def time_ms(identity: bytes) -> int:
-    """When the id was made."""
-    return int.from_bytes(identity[:6])

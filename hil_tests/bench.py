@@ -60,12 +60,12 @@ class Bench:
 
     async def begin_visit(self, act_reference: str = "1405/1") -> str:
         """The office asks; the id of the visit that is now waiting for a card."""
-        view = await self._office("POST", "/api/v1/visits", {"service": SERVICE, "act_reference": act_reference})
+        view = await self.stack.office("POST", "/api/v1/visits", {"service": SERVICE, "act_reference": act_reference})
         return str(view["id"])
 
     async def visit_end(self, visit: str, wait_s: int = VISIT_WITHIN_S) -> VisitEnd:
         """Wait for the end of a visit."""
-        view = await self._office("GET", f"/api/v1/visits/{visit}?wait_s={wait_s}")
+        view = await self.stack.office("GET", f"/api/v1/visits/{visit}?wait_s={wait_s}")
         failure = view["failure"]
         return VisitEnd(visit, view["state"], failure["name"] if failure else "none", view)
 
@@ -82,10 +82,6 @@ class Bench:
 
         await self.until(over, "the visit ends or waits for its card again")
         return waited[0] if waited else None
-
-    async def cancel_visit(self, visit: str) -> VisitEnd:
-        await self._office("DELETE", f"/api/v1/visits/{visit}")
-        return await self.visit_end(visit)
 
     async def whole_visit(self) -> VisitEnd:
         """A visit with a card that stays in until its end, and comes out then."""
@@ -110,7 +106,7 @@ class Bench:
 
     async def screen(self) -> dict[str, Any]:
         """What the office API says of the terminal."""
-        return await self._office("GET", "/api/v1/status")
+        return await self.stack.office("GET", "/api/v1/status")
 
     async def until_ready(self) -> None:
         """A visit may start."""
@@ -195,12 +191,3 @@ class Bench:
 
     def _fleet(self) -> Any:
         return db.open_engine(fleet_config.load(self.stack.fleet_dir).database).connect()
-
-    async def _office(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        headers = {"authorization": f"Bearer {self.stack.office_token}"}
-        async with httpx.AsyncClient(base_url=self.stack.kiosk, headers=headers, trust_env=False) as client:
-            answer = await client.request(method, path, json=body, timeout=VISIT_WITHIN_S + 20)
-        answer.raise_for_status()
-        found = answer.json()
-        assert isinstance(found, dict)
-        return found

@@ -35,7 +35,7 @@ async def measure() -> dict[str, Any]:
             play = Play(stack, doors, _tell)
             await play.run()
             apdus = (await stack.card(do="status"))["apdus"]
-            totals = [await _visit(stack, play) for _ in range(VISITS)]
+            totals = [await _visit(stack) for _ in range(VISITS)]
             shares = _shares(stack.directory / "logs" / "agent.log")[-VISITS:]
             own = [total - card - registry for total, (card, registry) in zip(totals, shares, strict=True)]
             return {
@@ -53,22 +53,22 @@ async def measure() -> dict[str, Any]:
         shutil.rmtree(directory)
 
 
-async def _visit(stack: Stack, play: Play) -> int:
+async def _visit(stack: Stack) -> int:
     """Milliseconds from the card going in to the office having the assertion."""
     await stack.card(do="pull")
-    await _until_empty(play)
-    visit = await play.office("POST", "/api/v1/visits", {"service": "notary.identity", "act_reference": "bench"})
+    await _until_empty(stack)
+    visit = await stack.office("POST", "/api/v1/visits", {"service": "notary.identity", "act_reference": "bench"})
     started = time.monotonic()
     await stack.card(do="insert")
-    done = await play.office("GET", f"/api/v1/visits/{visit['id']}?wait_s=30")
+    done = await stack.office("GET", f"/api/v1/visits/{visit['id']}?wait_s=30")
     if done["state"] != "done":
         raise RuntimeError(f"the visit ended as {done}")
     return round((time.monotonic() - started) * 1000)
 
 
-async def _until_empty(play: Play) -> None:
+async def _until_empty(stack: Stack) -> None:
     # another process cannot set an Event of ours
-    while (await play.office("GET", "/api/v1/status"))["reader"] == "card_present":  # noqa: ASYNC110
+    while (await stack.office("GET", "/api/v1/status"))["reader"] == "card_present":  # noqa: ASYNC110
         await asyncio.sleep(0.05)
 
 

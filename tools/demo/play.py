@@ -82,10 +82,12 @@ class Play:
             await stack.start_agent()
             await self._until_ready()
         async with self._step("office_asks"):
-            visit = await self.office("POST", "/api/v1/visits", {"service": SERVICE, "act_reference": ACT_REFERENCE})
+            visit = await self._stack.office(
+                "POST", "/api/v1/visits", {"service": SERVICE, "act_reference": ACT_REFERENCE}
+            )
         async with self._step("card_becomes_assertion"):
             await stack.card(do="insert")
-            done = await self.office("GET", f"/api/v1/visits/{visit['id']}?wait_s={VISIT_WITHIN_S}")
+            done = await self._stack.office("GET", f"/api/v1/visits/{visit['id']}?wait_s={VISIT_WITHIN_S}")
             if done["state"] != "done":
                 raise StepFailedError(f"the visit ended as {done}")
         async with self._step("assertion_verified_offline"):
@@ -136,29 +138,13 @@ class Play:
         self.steps.append(step)
         self._tell(step)
 
-    async def office(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
-        """One call of the office API, as the bank's software makes it.
-
-        Raises:
-            StepFailedError: it was refused.
-        """
-        headers = {"authorization": f"Bearer {self._stack.office_token}"}
-        async with httpx.AsyncClient(base_url=self._stack.kiosk, headers=headers, trust_env=False) as client:
-            answer = await client.request(method, path, json=body, timeout=VISIT_WITHIN_S + 10)
-        if answer.is_error:
-            raise StepFailedError(f"{method} {path}: HTTP {answer.status_code} {answer.text[:300]}")
-        found = answer.json()
-        if not isinstance(found, dict):
-            raise StepFailedError("the office API gave no object")
-        return found
-
     async def _until_ready(self) -> None:
         """Trusted time, reader and journal: the API says what is still in the way."""
         status: dict[str, Any] = {}
         try:
             async with asyncio.timeout(READY_WITHIN_S):
                 while True:
-                    status = await self.office("GET", "/api/v1/status")
+                    status = await self._stack.office("GET", "/api/v1/status")
                     if status["ready"]:
                         return
                     await asyncio.sleep(POLL_S)

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import httpx
+
 from tools.demo.process import Process
 from tools.pcscd import READER_NAME, PrivatePcscd
 from tools.simulators import issuer
@@ -25,6 +27,8 @@ SERVICE: Final = "notary.identity"
 MARK_INTERVAL_S: Final = 2
 HEALTH_INTERVAL_S: Final = 2
 CONTROL_ANSWER_WITHIN_S: Final = 5.0
+OFFICE_ANSWER_WITHIN_S: Final = 70.0
+"""Longer than the longest long poll."""
 
 
 class StackError(Exception):
@@ -114,7 +118,7 @@ class Stack:
         await self.launch("nix", _Spec([*command, "--terminal-ca", terminal_ca, *self._fast()]))
 
     async def start_fleet(self) -> None:
-        """The fleet server: made anew, then its four processes; the ingest before the broker opens is not needed."""
+        """The fleet server, made anew, then its four processes; the ingest is ready once the broker has let it in."""
         intervals = ("--mark-interval", MARK_INTERVAL_S, "--health-interval", HEALTH_INTERVAL_S)
         self.fleet = await self.govah_json("fleet", "init", "--data-dir", self.fleet_dir, *intervals, "--json")
         for role in ("broker", "ingest", "est", "web"):
@@ -159,6 +163,23 @@ class Stack:
         if not isinstance(answer, dict):
             raise StackError("the card simulator gave no object")
         return answer
+
+    async def office(self, method: str, path: str, body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """One call of the terminal's office API, as the office's own software makes it.
+
+        Raises:
+            StackError: it was refused.
+            httpx.TransportError: the terminal cannot be reached.
+        """
+        headers = {"authorization": f"Bearer {self.office_token}"}
+        async with httpx.AsyncClient(base_url=self.kiosk, headers=headers, trust_env=False) as client:
+            answer = await client.request(method, path, json=body, timeout=OFFICE_ANSWER_WITHIN_S)
+        if answer.is_error:
+            raise StackError(f"{method} {path}: HTTP {answer.status_code} {answer.text[:300]}")
+        found = answer.json()
+        if not isinstance(found, dict):
+            raise StackError("the office API gave no object")
+        return found
 
     async def govah_json(self, *words: object) -> dict[str, Any]:
         """Run a `govah` command to its end and read the JSON object that it prints."""

@@ -30,9 +30,9 @@ async def _screenshots() -> None:
             await _photograph(stack, "done")
             await stack.card(do="pull")
             asked = {"service": "notary.identity", "act_reference": "1405/2418"}
-            visit = await play.office("POST", "/api/v1/visits", asked)
+            visit = await stack.office("POST", "/api/v1/visits", asked)
             await _photograph(stack, "waiting")
-            await play.office("DELETE", f"/api/v1/visits/{visit['id']}")
+            await stack.office("DELETE", f"/api/v1/visits/{visit['id']}")
             await stack.pcscd.kill()
             await _photograph(stack, "blocked")
     finally:
